@@ -1,0 +1,56 @@
+# `make` lists the targets. Needs python3 with venv; uses uv where it is.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check fix bench docs clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml constraints.txt
+	@if command -v uv >/dev/null 2>&1; then \
+		uv venv -q --allow-existing --python $(PYTHON) $(VENV) && \
+		uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[dev]'; \
+	else \
+		$(PYTHON) -m venv $(VENV) && \
+		$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
+	fi
+	@touch $@
+
+demo: $(READY) ## run the main job against an emulated Foundry stack (about 20 s)
+	@$(BIN)/session-pool demo
+
+test: $(READY) ## every test, on the Python at hand
+	@$(BIN)/python -m pytest -n 2 -q $(ARGS)
+
+test-all: ## every test on Python 3.11, 3.12 and 3.13, where they are
+	@for v in 3.11 3.12 3.13; do \
+		if ! command -v python$$v >/dev/null 2>&1 || ! python$$v -c '' 2>/dev/null; then \
+			echo "== python$$v is not here"; continue; fi; \
+		echo "== python$$v"; \
+		$(MAKE) --no-print-directory test PYTHON=python$$v VENV=.venvs/$$v || exit 1; \
+	done
+
+check: $(READY) ## format, lint, strict types, import directions (under a minute)
+	@$(BIN)/ruff format --check -q . || { echo "run: make fix"; exit 1; }
+	@$(BIN)/ruff check -q .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+fix: $(READY) ## format and mend what can be mended
+	@$(BIN)/ruff format -q .
+	@$(BIN)/ruff check -q --fix .
+
+bench: $(READY) ## ratios against named peers, in one run
+	@$(BIN)/python -c 'import sqlalchemy, aiosqlite' 2>/dev/null || \
+		$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+docs: $(READY) ## write what is generated: the policy table and the state diagram
+	@$(BIN)/python -m tests.docs.generate
+
+clean: ## remove what make made
+	rm -rf $(VENV) .venvs .make

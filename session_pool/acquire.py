@@ -1,0 +1,212 @@
+"""Handing out: from a caller's wish to a lease, the short way or the long one (B1 to B7).
+
+The short way is for a store in this process that has the session ready: no task switch, nothing
+made that nobody asked for. The long way is a `Request`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from types import CodeType, TracebackType
+from typing import Any
+
+from session_pool.conversation import Key, conversation_key
+from session_pool.desk import NOTHING_ASKED, Asked, Desk
+from session_pool.errors import AlreadyHeld, ConfigError, PoolClosed
+from session_pool.lease import Lease
+from session_pool.model import FOREVER
+from session_pool.policy import AgentPolicy
+from session_pool.request import First, Request
+from session_pool.rules import confirm, forgotten, unremembered
+from session_pool.space import Grant, Put
+from session_pool.stores.base import LocalStore
+from session_pool.works import Works
+
+
+class Acquiring:
+    """Hands out sessions of all agents of one pool.
+
+    Args:
+        works: the pool's means.
+        check: raises if the pool may not be used here and now.
+        refusal: why nothing is handed out any more, or None.
+    """
+
+    def __init__(
+        self,
+        works: Works,
+        check: Callable[[], None],
+        refusal: Callable[[], PoolClosed | None],
+    ) -> None:
+        self.local = works.local
+        self.check = check
+        self._works = works
+        self._refusal = refusal
+
+    def hit(
+        self, local: LocalStore, desk: Desk, asked: Asked, code: CodeType, lasti: int
+    ) -> Lease | First:
+        """The short way, for a store in this process: a lease at once, or how far it came."""
+        works = self._works
+        request, want = works.next_id(), desk.want(asked)
+        desk.asked_at = works.loop.time()
+        if asked.conversation is not None:
+            self._refuse_own(desk, asked.conversation)
+        answer = local.take_nowait(
+            want, request, patience_s=FOREVER, note_version=desk.noted.version
+        )
+        if (
+            type(answer) is Grant
+            and answer.before is None
+            and confirm(answer, desk.terms, desk.noted.note) == "ready"
+        ):
+            works.on_change(desk.key, answer.counts, None)
+            desk.waits.observe(0.0)
+            return self._lease(desk, answer, code, lasti)
+        return First(request, want, answer)
+
+    async def lease(
+        self,
+        desk: Desk,
+        asked: Asked,
+        timeout_s: float | None,
+        code: CodeType,
+        lasti: int,
+        first: First | None = None,
+    ) -> Lease:
+        """A live session, held exclusively; see `SessionPool.acquire` for errors.
+
+        Args:
+            desk: the agent's.
+            asked: what the caller asked for.
+            timeout_s: seconds for the whole; None waits for ever.
+            code, lasti: where it was asked for.
+            first: how far the short way came.
+        """
+        if asked.conversation is not None:
+            self._refuse_own(desk, asked.conversation)
+        grant = await self.grant(desk, asked, timeout_s, first=first)
+        return self._lease(desk, grant, code, lasti)
+
+    async def of_conversation(
+        self, desk: Desk, conversation: str, timeout_s: float | None
+    ) -> Lease:
+        """A conversation's session, held, for a handle that has no caller's line to tell."""
+        code = Acquiring.of_conversation.__code__
+        patience_s = desk.policy.acquire_timeout_s if timeout_s is None else timeout_s
+        return await self.lease(desk, Asked(conversation), patience_s, code, 0)
+
+    async def forget(self, desk: Desk, conversation: str, *, delete_remote: bool) -> None:
+        """Drop what a conversation has and had, once its turn in progress is over (B29)."""
+        works = self._works
+        asked, timeout_s = Asked(conversation), desk.policy.acquire_timeout_s
+        found = await works.store.find(desk.key, conversation=conversation)
+        if any(entry.state not in ("retiring", "gone") for entry in found):
+            grant = await self.grant(desk, asked, timeout_s, own_only=True)
+            await works.put(forgotten(desk.key, grant.entry, works.next_id(), delete_remote))
+        for entry in await works.store.find(desk.key, conversation=conversation):
+            await works.put(unremembered(desk.key, entry, works.next_id()))
+
+    async def instead(self, lease: Lease, give_up: Put) -> Grant:
+        """Give up the session of a lease and take another, its place in line kept (B5, B6)."""
+        desk = lease.desk
+        asked = Asked(lease.conversation, lease.pinned_version)
+        grant = await self.grant(
+            desk, asked, desk.policy.acquire_timeout_s, place=lease.place, instead=give_up
+        )
+        if asked.conversation is not None:
+            desk.talking[asked.conversation] = asyncio.current_task()
+        return grant
+
+    async def grant(
+        self,
+        desk: Desk,
+        asked: Asked = NOTHING_ASKED,
+        timeout_s: float | None = None,
+        *,
+        place: int | None = None,
+        instead: Put | None = None,
+        own_only: bool = False,
+        first: First | None = None,
+    ) -> Grant:
+        """Ask, wait and confirm until there is a session, or a reason why not."""
+        request = Request(self._works, self._refusal, desk, asked, timeout_s, first)
+        return await request.run(place, instead, own_only=own_only)
+
+    def _lease(self, desk: Desk, grant: Grant, code: CodeType, lasti: int) -> Lease:
+        conversation = grant.entry.conversation
+        if conversation is not None:
+            desk.talking[conversation] = asyncio.current_task()
+        return Lease(self._works, desk, grant, code, lasti, self)
+
+    def _refuse_own(self, desk: Desk, conversation: str) -> None:
+        holder = desk.talking.get(conversation)
+        if holder is not None and holder is asyncio.current_task():
+            raise AlreadyHeld(
+                "this task holds this conversation's lease already and would wait for itself for "
+                "ever; use that lease, or release it first"
+            )
+
+
+class Acquisition:
+    """An acquire that was asked for: await it for the lease, or enter it as a block."""
+
+    __slots__ = ("_acquiring", "_asked", "_code", "_desk", "_lasti", "_lease", "_timeout_s")
+
+    def __init__(
+        self,
+        acquiring: Acquiring,
+        desk: Desk,
+        asked: Asked,
+        timeout_s: float | None,
+        code: CodeType,
+        lasti: int,
+    ) -> None:
+        self._acquiring = acquiring
+        self._desk = desk
+        self._asked = asked
+        self._timeout_s = timeout_s
+        self._code = code
+        self._lasti = lasti
+
+    def __await__(self) -> Generator[Any, None, Lease]:
+        return self._acquire().__await__()
+
+    async def __aenter__(self) -> Lease:
+        self._lease = lease = await self._acquire()
+        return lease
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._lease.__aexit__(kind, error, trace)
+
+    async def _acquire(self) -> Lease:
+        acquiring, desk, asked = self._acquiring, self._desk, self._asked
+        acquiring.check()
+        first, local = None, acquiring.local
+        if local is not None:
+            answer = acquiring.hit(local, desk, asked, self._code, self._lasti)
+            if isinstance(answer, Lease):
+                return answer
+            first = answer
+        return await acquiring.lease(desk, asked, self._timeout_s, self._code, self._lasti, first)
+
+
+def asking(
+    conversation: Key | None, agent_version: str | None, min_remaining_s: float | None
+) -> Asked:
+    """What a caller asks for, checked.
+
+    Raises:
+        ConfigError: an argument that cannot be meant; it names it.
+    """
+    if min_remaining_s is not None and not 0 <= min_remaining_s < float("inf"):
+        raise ConfigError("min_remaining_s must be a number of seconds, 0 or more")
+    if agent_version is not None:
+        AgentPolicy(agent_version=agent_version)
+    return Asked(conversation_key(conversation), agent_version, min_remaining_s)

@@ -1,0 +1,87 @@
+"""All agents of one pool: the listed ones, and those that were asked for by RID."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from session_pool.config import Agent
+from session_pool.desk import Desk
+from session_pool.errors import ConfigError
+from session_pool.foundry import check_agent_rid
+from session_pool.model import PoolKey
+from session_pool.policy import AgentPolicy
+from session_pool.works import Works
+
+PRINCIPAL: Final = "default"
+"""The only principal, until named ones come."""
+
+
+class Desks:
+    """The desks of a pool, by name, RID and key.
+
+    Args:
+        works: the pool's means.
+        host: of the stack.
+        policy: for agents that have none of their own.
+        agents: the listed ones.
+    """
+
+    def __init__(
+        self, works: Works, host: str, policy: AgentPolicy, agents: Mapping[str, Agent]
+    ) -> None:
+        self.by_key: dict[PoolKey, Desk] = {}
+        self._by_name: dict[str, Desk] = {}
+        self._works = works
+        self._host = host
+        self._policy = policy
+        self._listed = tuple(agents)
+        for name, agent in agents.items():
+            self._add(name, agent.rid, agent.policy or policy, listed=True)
+
+    def all(self) -> list[Desk]:
+        """Every desk there is."""
+        return list(self.by_key.values())
+
+    def of(self, agent: str) -> Desk:
+        """The desk of an agent; one that is not listed is opened at its first mention.
+
+        Raises:
+            ConfigError: neither a listed name nor the RID of an agent.
+        """
+        desk = self._by_name.get(agent)
+        if desk is not None:
+            return desk
+        if not str(agent).startswith("ri."):
+            known = ", ".join(sorted(self._listed)) or "none is listed"
+            raise ConfigError(
+                f"agent: {agent!r} is neither a listed name ({known}) nor an agent RID "
+                "(ri.aip-agents..agent.<uuid>)"
+            )
+        return self._add(agent, check_agent_rid(agent), self._policy, listed=False)
+
+    async def cold(self) -> Desk | None:
+        """A listed agent that has not its `min_idle` sessions ready, if there is one."""
+        for desk in self.all():
+            counts, noted = await self._works.store.read(desk.key)
+            desk.take_note(noted, self._works.clock())
+            if desk.listed and counts.of("idle", "ageing") < desk.terms.min_idle:
+                return desk
+        return None
+
+    def _add(self, name: str, rid: str, policy: AgentPolicy, *, listed: bool) -> Desk:
+        desk = self._by_name.get(rid)
+        if desk is None:
+            works = self._works
+            desk = Desk(
+                name,
+                PoolKey(self._host, PRINCIPAL, rid),
+                policy,
+                listed=listed,
+                holder=works.holder,
+                local=works.local is not None,
+                bus=works.bus,
+            )
+            self._by_name[rid] = self.by_key[desk.key] = desk
+        self._by_name[name] = desk
+        return desk

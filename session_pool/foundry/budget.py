@@ -1,0 +1,287 @@
+"""The budget of one process: who may send next, and how much at once and in a minute (B13).
+
+This room knows urgencies, lines and limits; it sends nothing and knows no operation. The share
+that this process has of a principal's limits is given to it from outside (`resize`).
+
+All of it happens between two awaits of one loop: a place is given by direct hand-over to the first
+in line, and a waiter that is cancelled, even at the tick of its turn, gives it on. One timer is set
+at most, to the next instant at which something can change for those who wait; without waiters
+there is none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left, insort
+from collections.abc import Callable
+from itertools import count
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+from session_pool.foundry.auth import Auth, ClientCredentials
+from session_pool.foundry.quota import INDIVIDUAL_USER, SERVICE_USER, Limits, Urgency, Window
+from session_pool.foundry.quota import room_in as _room_in
+
+__all__ = [
+    "Urgency",
+    "Limits",
+    "INDIVIDUAL_USER",
+    "SERVICE_USER",
+    "preset_for",
+    "Budget",
+    "BudgetSnapshot",
+]
+
+# Throttled, the limits shrink to 0.7 of what they are, which halves them in two steps; at most
+# once in 5 s, since all that was in flight together brings the same news. They come back by one
+# hundredth of the whole every 2 s, so a full recovery takes minutes, as limits per replica and
+# neighbours' loads do. Never under a hundredth: something must go out to learn that it is over.
+_CUT: Final = 0.7
+_CUT_INTERVAL_S: Final = 5.0
+_STEP: Final = 0.01
+_STEP_S: Final = 2.0
+_FLOOR: Final = 0.01
+_TICK_S: Final = 0.001  # the shortest timer, so that rounding cannot make it fire without end
+
+Clock = Callable[[], float]
+_Place = tuple[float, int, "asyncio.Future[None]"]
+"""Where one stands in line: when the need arose, then in order of coming."""
+
+
+def preset_for(auth: Auth) -> Limits:
+    """Return the limits of whoever signs in this way: a service user's, or an individual's."""
+    return SERVICE_USER if isinstance(auth, ClientCredentials) else INDIVIDUAL_USER
+
+
+class BudgetSnapshot(NamedTuple):
+    """A budget at one moment.
+
+    Attributes:
+        in_use: requests under way, by urgency.
+        waiting: in line, by urgency.
+        sent_in_minute: started in the last minute, all together.
+        limits: as throttling has them now.
+        factor: what throttling leaves of the full limits, 0.01 to 1.
+        paused_s: seconds until anything may be sent again; 0 where nothing was asked.
+    """
+
+    in_use: dict[Urgency, int]
+    waiting: dict[Urgency, int]
+    sent_in_minute: int
+    limits: Limits
+    factor: float
+    paused_s: float
+
+
+class Budget:
+    """The right to send, in order of urgency and, within one, of the time the need arose.
+
+    Args:
+        limits: what may be sent, see `Limits`; zeros let nothing through until `resize`.
+        clock: seconds, never going back; None is the running loop's.
+    """
+
+    def __init__(self, limits: Limits, *, clock: Clock | None = None) -> None:
+        self._full = limits
+        self._clock = clock
+        self._in_use = [0] * len(Urgency)
+        self._window = Window()
+        self._lines: dict[Urgency, list[_Place]] = {urgency: [] for urgency in Urgency}
+        self._tickets = count()
+        self._factor = 1.0
+        self._cut_at = float("-inf")
+        self._paused_until = float("-inf")
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+
+    def slot(self, urgency: Urgency, since: float | None = None) -> Slot:
+        """Return the right to send one request, to be entered: `async with budget.slot(...)`.
+
+        Entering waits for its turn, however long; the caller bounds that. Cancelled, it leaves
+        nothing behind. Leaving gives the place to the next.
+
+        Args:
+            urgency: what it is for.
+            since: when the need arose, by the budget's clock; None is now. Creations of a cold
+                agent go before the many later ones of a hot agent (B6).
+        """
+        return Slot(self, urgency, since)
+
+    def room(self, urgency: Urgency) -> int:
+        """Return how many more of an urgency would start at once; none while some wait."""
+        self._serve()
+        return 0 if self._lines[urgency] else self._room(urgency)
+
+    def throttled(self, retry_after_s: float | None = None) -> bool:
+        """Take note that the remote throttled: send less, and nothing at all for as long as asked.
+
+        Args:
+            retry_after_s: seconds the remote asked to wait, or None.
+
+        Returns:
+            Whether the limits were lowered: once for each burst of such news.
+        """
+        now = self._now()
+        if retry_after_s is not None:
+            self._paused_until = max(self._paused_until, now + retry_after_s)
+        lowers = now >= self._cut_at + _CUT_INTERVAL_S
+        if lowers:
+            self._factor = max(_FLOOR, self._factor_at(now) * _CUT)
+            self._cut_at = now
+        self._serve()
+        return lowers
+
+    def resize(self, limits: Limits) -> None:
+        """Take another share of the limits; what throttling took off stays off.
+
+        What is under way above a smaller share goes on; nothing starts until it fits.
+        """
+        self._full = limits
+        self._serve()
+
+    def snapshot(self) -> BudgetSnapshot:
+        """Return what is going on."""
+        now = self._now()
+        self._window.forget_old(now)
+        return BudgetSnapshot(
+            in_use={urgency: self._in_use[urgency] for urgency in Urgency},
+            waiting={urgency: len(line) for urgency, line in self._lines.items()},
+            sent_in_minute=sum(self._window.used),
+            limits=self._limits_at(now),
+            factor=self._factor_at(now),
+            paused_s=max(0.0, self._paused_until - now),
+        )
+
+    # -------------------------------------------------------------------------- for slots only
+
+    async def _enter(self, urgency: Urgency, since: float | None) -> None:
+        self._serve()  # those in line first, should their instant have come with the timer late
+        line = self._lines[urgency]
+        now = self._now()
+        if not line and self._room(urgency) > 0:
+            self._take(urgency, now)
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        place = (now if since is None else since, next(self._tickets), turn)
+        insort(line, place)
+        self._serve()
+        try:
+            await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():
+                self._leave(urgency)  # it had come, at this very tick: the next one's now
+            else:
+                self._drop(line, place)
+                self._serve()
+            raise
+
+    def _leave(self, urgency: Urgency) -> None:
+        self._in_use[urgency] -= 1
+        self._serve()
+
+    # -------------------------------------------------------------------------------- the turn
+
+    def _serve(self) -> None:
+        """Give out what is free, by urgency and then by place; set the timer for the rest."""
+        for urgency, line in self._lines.items():
+            while line:
+                turn = line[0][2]
+                if turn.done():  # cancelled, and its task has not run yet
+                    del line[0]
+                    continue
+                if self._room(urgency) <= 0:
+                    break
+                del line[0]
+                self._take(urgency, self._now())
+                turn.set_result(None)
+        self._set_timer()
+
+    def _take(self, urgency: Urgency, now: float) -> None:
+        self._in_use[urgency] += 1
+        self._window.add(urgency, now)
+
+    def _room(self, urgency: Urgency) -> int:
+        now = self._now()
+        if now < self._paused_until:
+            return 0
+        self._window.forget_old(now)
+        limits = self._limits_at(now)
+        share = limits.upkeep_share
+        at_once = _room_in(urgency, self._in_use, limits.concurrent_requests, share)
+        in_minute = _room_in(urgency, self._window.used, limits.requests_per_minute, share)
+        return min(at_once, in_minute)
+
+    @staticmethod
+    def _drop(line: list[_Place], place: _Place) -> None:
+        index = bisect_left(line, place)
+        if index < len(line) and line[index] is place:
+            del line[index]
+
+    def _set_timer(self) -> None:
+        now = self._now()
+        at = self._next_change_at(now) if any(self._lines.values()) else None
+        if self._timer is not None:
+            if at == self._timer_at:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if at is not None:
+            delay_s = max(_TICK_S, at - now)
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
+            self._timer_at = at
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._serve()
+
+    def _next_change_at(self, now: float) -> float | None:
+        """Return when more may be sent without anybody leaving; None if never."""
+        if now < self._paused_until:
+            return self._paused_until
+        instants = [self._window.next_change_at()]
+        if self._factor_at(now) < 1.0:
+            steps = int((now - self._cut_at) / _STEP_S) + 1
+            instants.append(self._cut_at + steps * _STEP_S)
+        return min((at for at in instants if at is not None), default=None)
+
+    # ------------------------------------------------------------------------------ the limits
+
+    def _factor_at(self, now: float) -> float:
+        """Return what throttling leaves of the limits: as cut, and a step for each `_STEP_S`."""
+        if self._factor >= 1.0:
+            return 1.0
+        return min(1.0, self._factor + _STEP * int((now - self._cut_at) / _STEP_S))
+
+    def _limits_at(self, now: float) -> Limits:
+        factor = self._factor_at(now)
+        return self._full if factor >= 1.0 else self._full.scaled(factor)
+
+    def _now(self) -> float:
+        return (self._clock or asyncio.get_running_loop().time)()
+
+    def __repr__(self) -> str:
+        waiting = sum(len(line) for line in self._lines.values())
+        return f"<Budget {self._full}, in use {sum(self._in_use)}, waiting {waiting}>"
+
+
+class Slot:
+    """One request's place in a budget; entered once."""
+
+    __slots__ = ("_budget", "_since", "_urgency")
+
+    def __init__(self, budget: Budget, urgency: Urgency, since: float | None) -> None:
+        self._budget = budget
+        self._urgency = urgency
+        self._since = since
+
+    async def __aenter__(self) -> Self:
+        await self._budget._enter(self._urgency, self._since)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._budget._leave(self._urgency)

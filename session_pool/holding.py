@@ -1,0 +1,280 @@
+"""A session being held: what it is, what its holder did with it, and how that ends it.
+
+The half of a lease that stands towards the store. It keeps the entry's latest version, writes what
+becomes known of the session, and gives it back as `rules.ended` says. The exchanges are in `lease`.
+"""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from datetime import UTC, datetime, timedelta
+from types import CodeType
+from typing import Literal, cast
+
+import anyio
+
+from session_pool.desk import Desk
+from session_pool.errors import LeaseLost
+from session_pool.events import LeaseDropped
+from session_pool.model import Entry, Facts, Session
+from session_pool.notes import tell
+from session_pool.rules import Ending, ended
+from session_pool.space import Done, Grant, Put
+from session_pool.works import Works
+
+Said = Literal["used", "unused", "discard"]
+
+
+class Holding:
+    """A session held exclusively, until it is given back (B1, B21).
+
+    Args:
+        works: the pool's means.
+        desk: the agent's.
+        grant: what the store granted.
+        code, lasti: where it was acquired, kept cheaply and read only if somebody asks.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_code",
+        "_desk",
+        "_entry",
+        "_facts",
+        "_gone",
+        "_in_flight",
+        "_lasti",
+        "_lost",
+        "_over",
+        "_said",
+        "_seen",
+        "_since",
+        "_used",
+        "_works",
+        "_worn",
+    )
+
+    def __init__(self, works: Works, desk: Desk, grant: Grant, code: CodeType, lasti: int) -> None:
+        self._works = works
+        self._desk = desk
+        self._code = code
+        self._lasti = lasti
+        self._since = works.clock()
+        self._lost: anyio.Event | None = None
+        self._over = False
+        self._said: Said = "used"
+        self._hold(grant.entry)
+
+    def _hold(self, entry: Entry) -> None:
+        self._entry = entry
+        self._facts = entry.facts
+        self._seen = self._used = self._gone = self._in_flight = False
+        self._worn: str | None = None
+        self._desk.leases[entry.id] = weakref.ref(self)
+
+    # ------------------------------------------------------------------ what it is
+
+    @property
+    def rid(self) -> str:
+        """The session's RID. Reading it counts as possible use by another client (B4)."""
+        self._seen = True
+        return self._entry.rid
+
+    @property
+    def session(self) -> Session:
+        """The session as last seen. Reading it counts as possible use by another client (B4)."""
+        self._seen = True
+        return cast("Session", self._facts.session)  # set at its creation, kept ever since
+
+    @property
+    def agent_rid(self) -> str:
+        """The agent's RID."""
+        return self._desk.rid
+
+    @property
+    def agent_version(self) -> str:
+        """The version the session was created with, `major.minor`."""
+        return self._entry.agent_version
+
+    @property
+    def conversation(self) -> str | None:
+        """The conversation the session is bound to."""
+        return self._entry.conversation
+
+    @property
+    def principal(self) -> str:
+        """Whose token made and uses the session."""
+        return self._desk.key.principal
+
+    @property
+    def lease_id(self) -> str:
+        """An unguessable name of this lease (B29)."""
+        return self._works.hidden(self._entry.lease)
+
+    @property
+    def fence(self) -> int:
+        """A number that grows at each hand-out of this session (B1)."""
+        return self._entry.fence
+
+    @property
+    def expires_at(self) -> datetime:
+        """When the session ends, as estimated, by this machine's wall clock."""
+        return datetime.now(UTC) + timedelta(seconds=self.remaining_s())
+
+    def remaining_s(self) -> float:
+        """Seconds until the session ends, as estimated; negative once it is past that (B16)."""
+        return self._entry.expires - self._entry.since - (self._works.clock() - self._since)
+
+    @property
+    def is_new(self) -> bool:
+        """The session has seen no exchange yet, as far as the pool knows (B5)."""
+        return self._facts.exchanges == 0
+
+    @property
+    def generation(self) -> int:
+        """1 for a conversation's first session, one more for each that followed."""
+        return self._facts.generation
+
+    @property
+    def replaces(self) -> str | None:
+        """RID of the session that this one followed in its conversation."""
+        return self._facts.replaces
+
+    @property
+    def replace_reason(self) -> str | None:
+        """Why that one was replaced: "gone", "context_size", "park_timeout", …"""
+        return self._facts.replace_reason
+
+    @property
+    def context_is_lost(self) -> bool:
+        """The conversation said something that this session does not know, unacknowledged."""
+        return not self._facts.accepted
+
+    @property
+    def lost(self) -> anyio.Event:
+        """Set when the lease has ended against the holder's will (B21)."""
+        if self._lost is None:
+            self._lost = anyio.Event()
+        return self._lost
+
+    @property
+    def where(self) -> str:
+        """The line that acquired it, as `file:line`."""
+        positions = list(self._code.co_positions())
+        at = self._lasti // 2
+        line = positions[at][0] if at < len(positions) else self._code.co_firstlineno
+        return f"{self._code.co_filename}:{line}"
+
+    @property
+    def held_s(self) -> float:
+        """Seconds since it was acquired."""
+        return self._works.clock() - self._since
+
+    def __repr__(self) -> str:
+        state = "over" if self._over else "held"
+        if self._lost is not None and self._lost.is_set():
+            state = "lost"
+        return f"<Lease {state} of {self._entry.rid} for {self._desk.name}>"
+
+    # ------------------------------------------------------------------ the end
+
+    def mark_unused(self) -> None:
+        """Say that the session was not used: checked, not believed (B4)."""
+        self._said = "unused"
+
+    def lose(self) -> None:
+        """The lease has ended against its holder's will: tell it (B21)."""
+        self._over = True
+        self.lost.set()
+        self._forget()
+
+    async def evict(self) -> None:
+        """Take the session away from its holder: lost, and in quarantine until it is quiet."""
+        put = self._ended(self._said, broken=True)
+        self.lose()
+        await self._works.put(put)
+        tell(self._works, self._desk, put, self._entry)
+
+    def _give_back(self, said: Said, *, broken: bool = False) -> None:
+        if self._over:
+            return
+        self._over = True
+        put = self._ended(said, broken=broken)
+        self._forget()
+        desk, works = self._desk, self._works
+        desk.held.observe(works.clock() - self._since)
+        works.give_back(put)
+        if put.state not in ("idle", "parked"):
+            tell(works, desk, put, self._entry)
+
+    def _ended(self, said: Said, *, broken: bool = False, worn: str | None = None) -> Put:
+        how = Ending(
+            said,
+            broken,
+            self._seen,
+            self._used,
+            self._in_flight,
+            self._gone,
+            worn or self._worn,
+        )
+        desk = self._desk
+        return ended(desk.key, self._entry, self._facts, how, desk.terms, self._works.next_id())
+
+    def _forget(self) -> None:
+        desk, entry = self._desk, self._entry
+        desk.leases.pop(entry.id, None)
+        if entry.conversation is not None:
+            desk.talking.pop(entry.conversation, None)
+
+    def _check_held(self) -> None:
+        if self._over:
+            raise LeaseLost(
+                f"this lease of {self._desk.name} is over; acquire another one to go on"
+            )
+
+    async def _write(self, facts: Facts, expires_in_s: float | None = None) -> None:
+        entry = self._entry
+        answer = await self._works.put(
+            Put(
+                self._desk.key,
+                entry.id,
+                self._works.next_id(),
+                "leased",
+                fence=entry.fence,
+                facts=facts,
+                expires_in_s=expires_in_s,
+            )
+        )
+        if not isinstance(answer, Done) or answer.entry is None:
+            self.lose()
+            self._check_held()
+        else:
+            self._facts = facts
+            self._entry = answer.entry
+
+    def __del__(self) -> None:
+        if getattr(self, "_over", True) or self._works.loop.is_closed():
+            return
+        where = self.where
+        warnings.warn(
+            f"a lease of {self._desk.name} was dropped without release; acquired at {where}; use "
+            "`async with`, or await lease.release()",
+            ResourceWarning,
+            source=self,
+            stacklevel=1,
+        )
+        # The garbage collector may run in any thread; the session goes back in the pool's own.
+        put = self._ended(self._said, broken=True)
+        self._works.loop.call_soon_threadsafe(
+            _dropped, self._works, self._desk, self._entry, put, where
+        )
+
+
+def _dropped(works: Works, desk: Desk, entry: Entry, put: Put, where: str) -> None:
+    desk.leases.pop(entry.id, None)
+    if entry.conversation is not None:
+        desk.talking.pop(entry.conversation, None)
+    works.bus.publish(LeaseDropped(agent_rid=desk.rid, session_rid=entry.rid, where=where))
+    works.give_back(put)
+    tell(works, desk, put, entry)

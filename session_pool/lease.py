@@ -1,0 +1,394 @@
+"""A lease: the exclusive right to use one session, and the exchanges made under it.
+
+The half of a lease that stands towards its user and the remote; how the session is held and given
+back is in `holding`. For a new session under the same lease it asks its `Source`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from types import CodeType, TracebackType
+from typing import Any, Final, Protocol, Self
+
+from session_pool.desk import Desk
+from session_pool.errors import (
+    ConfigError,
+    ContextLost,
+    RemoteRejected,
+    SessionGone,
+)
+from session_pool.errors import ExchangeUncertain as Uncertain
+from session_pool.exchange import Ending, Said, Speaker, say
+from session_pool.foundry import Urgency
+from session_pool.holding import Holding
+from session_pool.model import Exchange
+from session_pool.notes import found_dead
+from session_pool.rules import dead, exchanged
+from session_pool.space import Grant, Put
+from session_pool.works import Works
+
+WORN: Final = {"ContextSizeExceededLimit": "context_size"}
+"""Refusals that say: this session can take no more, a new one can (B18)."""
+
+
+class Source(Protocol):
+    """Where a lease gets another session for its conversation."""
+
+    async def instead(self, lease: Lease, give_up: Put) -> Grant:
+        """Give up the session of a lease and take another, its place in line kept."""
+
+
+class Lease(Holding):
+    """A live session, held exclusively until it is released (B1, B21).
+
+    Made by `pool.acquire`; an async context manager, so a block releases it. Its exchange calls are
+    made one after the other, since a session takes one exchange at a time.
+
+    Attributes:
+        last_exchange: the last finished exchange made through it.
+    """
+
+    __slots__ = ("_lock", "_place", "_source", "_stream", "last_exchange")
+
+    def __init__(
+        self, works: Works, desk: Desk, grant: Grant, code: CodeType, lasti: int, source: Source
+    ) -> None:
+        super().__init__(works, desk, grant, code, lasti)
+        self._source = source
+        self._place = grant.place
+        self._lock: asyncio.Lock | None = None
+        self._stream: ExchangeStream | None = None
+        self.last_exchange: Exchange | None = None
+
+    @property
+    def desk(self) -> Desk:
+        """The agent's desk."""
+        return self._desk
+
+    @property
+    def pinned_version(self) -> str | None:
+        """The version asked for by number, or None for the latest published."""
+        return self._entry.agent_version if self._entry.pinned else None
+
+    @property
+    def place(self) -> int:
+        """The number in line it was granted at; kept if its session has to be replaced (B6)."""
+        return self._place
+
+    # ------------------------------------------------------------------ exchanges
+
+    async def blocking_continue(
+        self,
+        text: str,
+        *,
+        parameter_inputs: Mapping[str, Any] | None = None,
+        contexts_override: Sequence[Any] | None = None,
+        timeout: float | None = None,
+    ) -> Exchange:
+        """Say something and wait for the answer (Blocking Continue Session).
+
+        Args:
+            text: the user's words.
+            parameter_inputs: application variable id to value, as the API's page has it.
+            contexts_override: contexts, as the API's page has them.
+            timeout: seconds for everything, looking up a doubtful outcome included; None is the
+                policy's `exchange_timeout_s`.
+
+        Raises:
+            LeaseLost: the lease is over.
+            ContextLost: the conversation lost its context, and `context_lost="raise"`.
+            SessionGone: the session is dead; nothing was begun.
+            RemoteRejected, RemoteThrottled, RemoteUnavailable: the remote's definite answer.
+            ExchangeUncertain: it was sent, and its outcome could not be learnt in time (B30).
+
+        Cancelling leaves the session in quarantine until the exchange is known to be over (B22).
+        """
+        said, timeout_s = (
+            say(_words(text), parameter_inputs, contexts_override),
+            self._patience_s(timeout),
+        )
+        async with self._speaking(said) as speaker:
+            started = self._works.clock()
+            exchange = await speaker.ask(said, timeout_s)
+            await self._made(exchange, started)
+        return exchange
+
+    def streaming_continue(
+        self,
+        text: str,
+        *,
+        parameter_inputs: Mapping[str, Any] | None = None,
+        contexts_override: Sequence[Any] | None = None,
+        timeout: float | None = None,
+    ) -> ExchangeStream:
+        """Say something and read the answer as it arrives (Streaming Continue Session).
+
+        Args and errors are those of `blocking_continue`; errors come from the iteration. The
+        finished exchange is in the stream's `exchange` and in `last_exchange`. A stream left early
+        leaves the session in quarantine until the exchange is known to be over (B22).
+        """
+        said = say(_words(text), parameter_inputs, contexts_override)
+        return ExchangeStream(self, said, self._patience_s(timeout))
+
+    async def cancel(self, response: str | None = None) -> Exchange | None:
+        """Stop the streamed exchange that is in flight (Cancel Session).
+
+        Args:
+            response: what shall stand in the history as the answer; None keeps nothing of it.
+
+        Returns:
+            The exchange as stored, or None if nothing was.
+
+        Raises:
+            ConfigError: no stream is in flight on this lease.
+            RemoteRejected: it is over already, or has not begun.
+        """
+        stream = self._stream
+        if stream is None:
+            raise ConfigError("cancel: no streamed exchange is in flight on this lease")
+        exchange = await self._works.paced.call(
+            Urgency.EXCHANGE,
+            self._works.api.cancel,
+            self._desk.rid,
+            self._entry.rid,
+            message_id=stream.said.message_id,
+            response=response,
+            timeout_s=self._desk.policy.create_timeout_s,
+        )
+        stream.ending.cancelled, stream.ending.kept = True, exchange is not None
+        if exchange is not None:
+            self.last_exchange = exchange
+        return exchange
+
+    async def touch(self, exchanges: int = 1) -> None:
+        """Tell the pool of finished exchanges that another client made on this session (B15).
+
+        Args:
+            exchanges: how many; each extends the session's life.
+
+        Raises:
+            ConfigError: a negative number.
+            LeaseLost: the lease is over.
+        """
+        if exchanges < 0:
+            raise ConfigError("touch: exchanges must not be negative")
+        self._check_held()
+        self._used = True
+        await self._write(exchanged(self._facts, exchanges), self._facts.lifetime_s)
+
+    async def renew(self) -> None:
+        """Prolong the lease now; the pool does so by itself.
+
+        Raises:
+            LeaseLost: it has lapsed.
+        """
+        self._check_held()
+        if self._works.local is not None:
+            return  # leases of a store in this process have no end (B21)
+        held = [(self._entry.id, self._entry.fence)]
+        answers = await self._works.store.renew(
+            self._works.holder, held, self._desk.policy.lease_ttl_s
+        )
+        if not answers[0]:
+            self.lose()
+            self._check_held()
+
+    async def start_over(self) -> None:
+        """Go on without the conversation's past: take note of a loss, or leave the session behind.
+
+        A session that has seen no exchange is kept; another is retired and replaced by a new one
+        under the same lease, so `rid`, `fence` and `generation` change.
+
+        Raises:
+            LeaseLost: the lease is over.
+            AcquireTimeout and the other errors of `acquire`: no new session could be had; the lease
+                is over then.
+        """
+        self._check_held()
+        if self._facts.exchanges == 0 and not self._used:
+            await self._write(self._facts._replace(accepted=True))
+        else:
+            await self._close_stream()
+            await self._instead(self._ended("discard", worn="start_over"))
+
+    async def go_on(self) -> None:
+        """Replace a session found dead by a new one under the same lease (B5, B30).
+
+        Raises:
+            as `acquire`; the lease is over then.
+        """
+        entry = self._entry._replace(facts=self._facts)
+        put = dead(self._desk.key, entry, self._works.next_id(), self._desk.terms, holder=True)
+        await self._instead(put)
+
+    # ------------------------------------------------------------------ the end
+
+    async def release(self, *, unused: bool = False, discard: bool = False) -> None:
+        """Give the session back. Never raises because of the store; twice is harmless (B23).
+
+        Args:
+            unused: it was not used, so it may be handed out again (checked, B4).
+            discard: it must not be used again, not even by its conversation.
+        """
+        try:
+            if self._stream is not None:
+                await self._close_stream()
+        finally:
+            self._give_back("discard" if discard else "unused" if unused else self._said)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if self._stream is not None:
+                await self._close_stream()
+        finally:
+            self._give_back(self._said, broken=error is not None)
+
+    # ------------------------------------------------------------------ inside
+
+    def _patience_s(self, timeout: float | None) -> float:
+        if timeout is None:
+            return self._desk.policy.exchange_timeout_s
+        if timeout < 0:
+            raise ConfigError("timeout must not be negative; None is the policy's")
+        return timeout
+
+    @asynccontextmanager
+    async def _speaking(self, said: Said) -> AsyncIterator[Speaker]:
+        if self._stream is not None:
+            raise ConfigError(
+                "a streamed exchange is in flight on this lease, and a session takes one exchange "
+                "at a time; read the stream to its end, or close it, first"
+            )
+        if self._lock is None:
+            self._lock = asyncio.Lock()
+        async with self._lock:
+            self._check_held()
+            self._check_context()
+            self._used = True
+            await self._write(self._facts._replace(trace_id=said.trace_id))
+            speaker = Speaker(
+                self._works, self._desk.rid, self._entry.rid, self._desk.terms.doubt_s
+            )
+            self._in_flight = True
+            try:
+                yield speaker
+            except Uncertain:
+                raise
+            except SessionGone:
+                self._in_flight, self._gone = False, True
+                found_dead(self._works, self._desk, self._entry, self.remaining_s())
+                raise
+            except Exception as error:
+                self._in_flight = False
+                if isinstance(error, RemoteRejected) and error.error_name in WORN:
+                    self._worn = WORN[error.error_name]
+                raise
+            except BaseException:
+                self._in_flight = speaker.in_flight
+                raise
+            self._in_flight = False
+
+    def _check_context(self) -> None:
+        if self._gone:
+            raise SessionGone(f"{self._entry.rid} is gone; acquire again for another session")
+        if self.context_is_lost and self._desk.terms.context_lost == "raise":
+            raise ContextLost(
+                f"the conversation's session {self._facts.replaces} is no more "
+                f"({self._facts.replace_reason}), and with it what was said; call start_over() to "
+                "go on in a new one"
+            )
+
+    async def _made(self, exchange: Exchange, since: float, *, kept: bool = True) -> None:
+        # The remote counts the new life from some moment within the exchange; the earliest is safe.
+        self._in_flight = False
+        self.last_exchange = exchange
+        facts, took_s = self._facts, self._works.clock() - since
+        if kept:
+            await self._write(exchanged(facts, 1), max(0.0, facts.lifetime_s - took_s))
+        else:
+            await self._write(facts._replace(trace_id=None))
+
+    async def _close_stream(self) -> None:
+        if self._stream is not None:
+            await self._stream.aclose()
+
+    async def _instead(self, give_up: Put) -> None:
+        self._over = True
+        self._forget()
+        grant = await self._source.instead(self, give_up)
+        self._over = False
+        self._place = grant.place
+        self._hold(grant.entry)
+
+
+class ExchangeStream:
+    """An answer as it arrives: iterate for the pieces of its text.
+
+    Leaving the iteration early does not end the exchange at the remote; `lease.cancel()` does.
+    """
+
+    def __init__(self, lease: Lease, said: Said, timeout_s: float) -> None:
+        self.said = said
+        self.ending = Ending()
+        self._lease = lease
+        self._timeout_s = timeout_s
+        self._pieces: AsyncGenerator[str, None] | None = None
+
+    @property
+    def exchange(self) -> Exchange | None:
+        """The whole exchange, once the stream has come to its end."""
+        return self.ending.exchange
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        if self._pieces is None:
+            self._pieces = self._read()
+        return await anext(self._pieces)
+
+    async def aclose(self) -> None:
+        """Stop reading. The session is in quarantine until the exchange is known to be over."""
+        if self._pieces is not None:
+            await self._pieces.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def _read(self) -> AsyncGenerator[str, None]:
+        lease, ending = self._lease, self.ending
+        async with lease._speaking(self.said) as speaker:
+            lease._stream, started = self, lease._works.clock()
+            try:
+                async with aclosing(speaker.stream(self.said, self._timeout_s, ending)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+            finally:
+                lease._stream = None
+                speaker.in_flight = speaker.in_flight and not ending.cancelled
+            if ending.exchange is not None:
+                await lease._made(ending.exchange, started, kept=ending.kept)
+
+
+def _words(text: str) -> str:
+    if not isinstance(text, str):
+        raise ConfigError(f"text must be a str, not {type(text).__name__}")
+    return text

@@ -1,0 +1,73 @@
+"""What goes on a key's note, and what a change of a session is called in the news.
+
+Many parts find sessions dead, retire them or learn of failures; what is told of it, to other
+processes and to subscribers, is decided here once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from session_pool.desk import Desk
+from session_pool.events import SessionDied, SessionQuarantined, SessionRetired
+from session_pool.model import Entry
+from session_pool.space import Note, Put
+from session_pool.works import Works
+
+
+async def write_note(works: Works, desk: Desk, change: Callable[[Note], Note]) -> None:
+    """Change the note of a key, whatever others write to it meanwhile.
+
+    Args:
+        works: the pool's means.
+        desk: the agent's.
+        change: from the note as it stands to the new one; the same one means nothing to do.
+    """
+    noted = desk.noted
+    while True:
+        note = change(noted.note)
+        if note == noted.note and note.failure is None:
+            return
+        answer = await works.store.note(desk.key, noted.version, note, open_=noted.open)
+        desk.take_note(answer, works.clock())
+        if answer.note == note:
+            return
+        noted = answer
+
+
+def found_dead(works: Works, desk: Desk, entry: Entry, early_s: float) -> None:
+    """Tell that the remote knows a session no more, `early_s` before its estimate (B16)."""
+    works.bus.publish(SessionDied(agent_rid=desk.rid, session_rid=entry.rid, early_s=early_s))
+    if early_s > desk.terms.doubt_s:
+        age_s = max(0.0, entry.facts.lifetime_s - early_s)
+        works.spawn(write_note(works, desk, lambda note: _suspect(note, age_s)), "note")
+
+
+def outlived(works: Works, desk: Desk, age_s: float) -> None:
+    """Tell that a session is alive after so many seconds without an exchange (B16)."""
+    suspected_s = desk.noted.note.early_death_s
+    if suspected_s is not None and age_s > suspected_s:
+        works.spawn(write_note(works, desk, lambda note: _clear(note, age_s)), "note")
+
+
+def tell(works: Works, desk: Desk, put: Put, entry: Entry) -> None:
+    """Publish what a change makes of a session, where that is news."""
+    facts = put.facts or entry.facts
+    if put.state == "retiring":
+        reason = facts.reason or "retired"
+        works.bus.publish(SessionRetired(agent_rid=desk.rid, session_rid=entry.rid, reason=reason))
+    elif put.state == "quarantined" and entry.state != "quarantined":
+        trouble = facts.trouble or "exchange"
+        works.bus.publish(
+            SessionQuarantined(agent_rid=desk.rid, session_rid=entry.rid, trouble=trouble)
+        )
+
+
+def _suspect(note: Note, age_s: float) -> Note:
+    known = note.early_death_s
+    return note._replace(early_death_s=age_s if known is None else min(known, age_s))
+
+
+def _clear(note: Note, age_s: float) -> Note:
+    known = note.early_death_s
+    return note._replace(early_death_s=None) if known is not None and age_s > known else note

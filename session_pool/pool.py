@@ -1,0 +1,398 @@
+"""The pool: what a user holds. It puts the parts together and says no where no is due.
+
+Nothing is decided here: the rules decide, the store keeps, `acquire` hands out, `creator` and
+`keeper` work behind. Its tasks are its own, started in `open`, so it can be opened in one task and
+closed in another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from session_pool.acquire import Acquiring, Acquisition, asking
+from session_pool.config import Agent, load
+from session_pool.conversation import Conversation, Key
+from session_pool.creator import Creator
+from session_pool.desk import NOTHING_ASKED, Asked, Desk, error_of
+from session_pool.desks import Desks
+from session_pool.errors import AcquireTimeout, ConfigError, PoolClosed
+from session_pool.foundry import (
+    Api,
+    Auth,
+    Budget,
+    FoundryClient,
+    Limits,
+    Paced,
+    SecretFile,
+    StaticToken,
+    preset_for,
+)
+from session_pool.keeper import Keeper
+from session_pool.lease import Lease
+from session_pool.model import Counts, PoolKey
+from session_pool.policy import AgentPolicy, RequestLimits
+from session_pool.stores.base import Store
+from session_pool.stores.open import open_store
+from session_pool.telemetry import Bus, PoolStats, Subscription, log
+from session_pool.works import Works, clock_of
+
+CLOSING = "closing"
+READY = "ready"
+
+_OPEN: weakref.WeakSet[SessionPool] = weakref.WeakSet()
+
+
+class SessionPool:
+    """Live sessions of AIP Agents, created on demand, kept fresh, leased exclusively.
+
+    An async context manager; or `await pool.open()` and `await pool.aclose()` where a framework has
+    hooks instead of blocks. It belongs to the event loop and process that opened it.
+
+    Args:
+        url: the stack, `https://host`; plain http for loopback only, unless `allow_http`.
+        token: a user's token, or a `SecretFile`; the short form of `auth=StaticToken(token)`.
+        auth: how to get tokens, e.g. `ClientCredentials(client_id, client_secret)`.
+        store: where the state is kept: a URL such as `memory://`, or an opened-by-us `Store`.
+        policy: for agents that have none of their own.
+        agents: by short name; these are kept warm from the start.
+        limits: of requests; None is the stack's published limit for these credentials.
+        allow_http: allow plain http beyond loopback.
+        api: instead of the HTTP client.
+
+    Raises:
+        ConfigError: a value that cannot be meant; it names the field.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        token: str | SecretFile | None = None,
+        auth: Auth | None = None,
+        store: str | Store = "memory://",
+        policy: AgentPolicy | None = None,
+        agents: Mapping[str, Agent] | None = None,
+        limits: RequestLimits | None = None,
+        allow_http: bool = False,
+        api: Api | None = None,
+    ) -> None:
+        if auth is None:
+            if token is None:
+                raise ConfigError(
+                    "token: missing; pass token=, auth=ClientCredentials(…), or set FOUNDRY_TOKEN"
+                )
+            auth = StaticToken(token)
+        elif token is not None:
+            raise ConfigError("token: give either token or auth, not both")
+        self._api = FoundryClient(url, auth, allow_http=allow_http) if api is None else api
+        self._host = urlsplit(url).netloc
+        self._store_at = store
+        self._policy = policy or AgentPolicy()
+        self._agents = dict(agents or {})
+        for name, agent in self._agents.items():
+            if not isinstance(agent, Agent):
+                raise ConfigError(f"agents.{name}: must be an Agent(rid, policy=None)")
+        self._limits = _limits(auth, limits or RequestLimits())
+        self._bus = Bus()
+        self._refusal: PoolClosed | None = PoolClosed(
+            "the pool is not open; use `async with pool:`, or await pool.open()"
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._watched = False
+
+    @classmethod
+    def from_config(cls, path: str | Path | None = None, **overrides: Any) -> Self:
+        """A pool as file and environment describe it.
+
+        Args:
+            path: a TOML file; None is the one that SESSION_POOL_CONFIG names, or the environment
+                alone.
+            overrides: arguments of the constructor, which win over both.
+
+        Raises:
+            ConfigError: one line per mistake, each naming section and field.
+        """
+        return cls(**load(path, **overrides).arguments)
+
+    def __repr__(self) -> str:
+        state = "open" if self._refusal is None else "closed" if self._closing else "not open"
+        return f"<SessionPool of {self._host}, {state}>"
+
+    # ------------------------------------------------------------------ opening and closing
+
+    async def open(self) -> Self:
+        """Start: connect the store and the remote, and begin to keep the listed agents warm.
+
+        Returns:
+            The pool.
+
+        Raises:
+            PoolClosed: it was opened before.
+            StoreError: the store cannot be used.
+        """
+        if self._loop is not None:
+            raise PoolClosed("a pool is opened once; make another one")
+        self._loop = asyncio.get_running_loop()
+        clock = clock_of(self._loop)
+        at = self._store_at
+        store = open_store(at, clock=clock) if isinstance(at, str) else at
+        await store.open()
+        await self._api.open()
+        paced = Paced(self._api, Budget(self._limits))
+        self._works = works = Works(store, paced, self._bus, clock)
+        works.on_change = self._changed
+        self._desks = desks = Desks(works, self._host, self._policy, self._agents)
+        self._acquiring = Acquiring(works, self._check, lambda: self._refusal)
+        self._creator = Creator(works, desks.all, self._rewish)
+        self._keeper = Keeper(works, desks.by_key.__getitem__, self._creator.attend)
+        self._endless = {works.supervise(self._keeper.run, "upkeep")}
+        for number, work in enumerate(self._api.background()):
+            self._endless.add(works.supervise(work, f"background {number}"))
+        self._refusal = None
+        _OPEN.add(self)
+        for desk in desks.all():
+            counts, noted = await store.read(desk.key)
+            desk.take_note(noted, works.clock())
+            self._changed(desk.key, counts, None)
+        return self
+
+    async def ready(self, timeout: float | None = None) -> None:
+        """Wait until every listed agent has its `min_idle` sessions ready.
+
+        Args:
+            timeout: seconds; None waits for ever.
+
+        Raises:
+            AcquireTimeout: they were not in time; its cause is the last error.
+            AgentUnavailable, AuthError: sessions of an agent cannot be created.
+            PoolClosed: the pool is closed.
+        """
+        self._check()
+        works = self._works
+        began = works.loop.time()
+        until = float("inf") if timeout is None else began + timeout
+        while True:
+            self._check()
+            desk = await self._desks.cold()
+            if desk is None:
+                return
+            failure = desk.failing(works.clock())
+            if failure is not None:
+                raise error_of(failure) from desk.last_error
+            if works.loop.time() >= until:
+                raise AcquireTimeout(
+                    f"{desk.name} has not its min_idle = {desk.terms.min_idle} sessions yet",
+                    phase="creation",
+                    capped_by=None,
+                    waited_s=works.loop.time() - began,
+                    stats=self.stats(),
+                ) from desk.last_error
+            self._watched = True
+            await works.wait(READY, until)
+
+    async def aclose(self, timeout: float = 10) -> None:
+        """Close: refuse, fail waiters, give leases until a deadline and mark the rest lost (B25).
+
+        Creations in flight are settled; on memory:// never-used sessions are deleted. Closing twice
+        is harmless; a close that is cancelled goes on by itself.
+
+        Args:
+            timeout: seconds to wait for leases and creations.
+        """
+        if self._loop is None or (self._refusal is not None and self._closing is None):
+            self._refusal = self._refusal or PoolClosed("the pool is closed")
+            return
+        if self._closing is None:
+            self._check()
+            self._refusal = PoolClosed("the pool is closed; nothing is handed out any more")
+            self._closing = self._works.spawn(self._close(timeout), "close")
+        await asyncio.shield(self._closing)
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    # ------------------------------------------------------------------ the main job
+
+    def acquire(
+        self,
+        agent: str,
+        *,
+        conversation: Key | None = None,
+        agent_version: str | None = None,
+        min_remaining_s: float | None = None,
+        timeout: float | None = None,
+    ) -> Acquisition:
+        """A live session, exclusively: `async with pool.acquire(…) as lease`, or await it.
+
+        Args:
+            agent: its name in `agents`, or its RID.
+            conversation: the conversation's own name, a string or a tuple of strings; it gets its
+                own session for as long as that lives. None is a never-used session.
+            agent_version: `major.minor`; None is the policy's.
+            min_remaining_s: least remaining life in seconds, where more than the policy's.
+            timeout: seconds for the whole; 0 never waits; None is the policy's.
+
+        Raises:
+            ConfigError: an argument that cannot be meant.
+            AcquireTimeout: nothing in time; it says where the time went and what was in the way.
+            TooManyWaiting: the line is full.
+            AgentUnavailable, AuthError: a session would have to be created, and cannot be.
+            AlreadyHeld: this task holds that conversation's lease already.
+            VersionConflict: the conversation's session has another version.
+            PoolClosed: the pool is not open, or belongs to another loop or process.
+
+        Cancelling it loses nothing: a place in line is given up, and a session on its way goes to
+        the next or becomes idle (B9, B23).
+        """
+        desk = self._desk(agent)
+        if timeout is None:
+            timeout = desk.policy.acquire_timeout_s
+        elif timeout < 0:
+            raise ConfigError("timeout must not be negative; 0 never waits")
+        asked = NOTHING_ASKED
+        if not (conversation is None and agent_version is None and min_remaining_s is None):
+            asked = asking(conversation, agent_version, min_remaining_s)
+        caller = sys._getframe(1)
+        return Acquisition(self._acquiring, desk, asked, timeout, caller.f_code, caller.f_lasti)
+
+    def conversation(self, agent: str, key: Key) -> Conversation:
+        """The handle of one dialogue: `ask`, `stream`, `start_over`, `forget`.
+
+        Args:
+            agent: its name in `agents`, or its RID.
+            key: the conversation's own name, a string or a tuple of strings.
+
+        Raises:
+            ConfigError: no such agent, or an empty key.
+        """
+        desk = self._desk(agent)
+        return Conversation(self._acquiring, desk, key)
+
+    # ------------------------------------------------------------------ looking
+
+    def stats(self, agent: str | None = None) -> PoolStats:
+        """How the pool, or one agent of it, stands now (B24).
+
+        Raises:
+            ConfigError: no such agent.
+            PoolClosed: it was never opened.
+        """
+        if self._loop is None:
+            raise self._refusal or PoolClosed("the pool is not open")
+        if agent is not None:
+            return self._desks.of(agent).stats()
+        return PoolStats.total({desk.name: desk.stats() for desk in self._desks.all()})
+
+    def subscribe(self) -> Subscription:
+        """What happens from this call on, as an async iterator of events.
+
+        It keeps 1,000 unread events, then drops the oldest and says how many (`EventsDropped`).
+        """
+        return self._bus.subscribe()
+
+    # ------------------------------------------------------------------ inside
+
+    def _changed(self, key: PoolKey, counts: Counts, deadline_in_s: float | None) -> None:
+        """After each answer of the store: does it call for a creation, or for upkeep?"""
+        desk = self._desks.by_key[key]
+        desk.counts = counts
+        if deadline_in_s is not None:
+            self._keeper.poke(deadline_in_s)
+        if self._refusal is not None:
+            self._works.ring(CLOSING)
+            return
+        states = counts.states
+        if counts.new or states.get("idle", 0) < desk.terms.min_idle:
+            self._creator.attend(desk, counts)
+        if states.get("ageing") or desk.overfull(counts):
+            self._keeper.trim(desk, counts)
+        if self._watched:
+            self._works.ring(READY)
+
+    def _desk(self, agent: str) -> Desk:
+        self._check()
+        return self._desks.of(agent)
+
+    def _rewish(self, desk: Desk) -> None:
+        for request in tuple(desk.waiting):
+            self._works.ring(request)
+
+    def _check(self) -> None:
+        if self._refusal is not None:
+            raise self._refusal
+        if asyncio.get_running_loop() is not self._loop:
+            raise PoolClosed(
+                "this pool was opened in another event loop; open one in each loop that uses it"
+            )
+
+    def _forked(self) -> None:
+        self._refusal = PoolClosed(
+            f"this pool was opened before a fork (now in process {os.getpid()}); open one after "
+            "the fork, in each process"
+        )
+
+    # ------------------------------------------------------------------ inside: closing
+
+    async def _close(self, timeout_s: float) -> None:
+        works = self._works
+        deadline = works.loop.time() + timeout_s
+        for desk in self._desks.all():
+            self._rewish(desk)
+        while self._leases() and works.loop.time() < deadline:
+            await works.wait(CLOSING, deadline)
+        await self._creator.aclose(max(0.0, deadline - works.loop.time()))
+        await works.cancel(self._endless)
+        for lease in self._leases():
+            await lease.evict()
+        if not works.store.durable:
+            for desk in self._desks.all():
+                await self._keeper.clear(desk)
+            try:
+                async with asyncio.timeout(max(1.0, deadline - works.loop.time())):
+                    await self._keeper.step()
+            except TimeoutError:
+                log.warning("the pool closed before all never-used sessions were deleted")
+        await works.settle(0)
+        works.close()
+        await self._api.aclose()
+        await works.store.aclose()
+        self._bus.close()
+
+    def _leases(self) -> list[Lease]:
+        held = (ref() for desk in self._desks.all() for ref in desk.leases.values())
+        return [lease for lease in held if lease is not None]
+
+
+def _limits(auth: Auth, asked: RequestLimits) -> Limits:
+    preset = preset_for(auth)
+    return Limits(
+        asked.requests_per_minute or preset.requests_per_minute,
+        asked.concurrent_requests or preset.concurrent_requests,
+        asked.upkeep_share,
+    )
+
+
+def _after_fork() -> None:
+    for pool in tuple(_OPEN):
+        pool._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

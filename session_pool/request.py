@@ -1,0 +1,306 @@
+"""One acquire on its way: ask the store, wait in line, make sure that the session lives (B1 to B7).
+
+Decisions are the rules', exclusivity and order the store's. This room waits, looks at the remote
+where the rules say so, and gives back whatever its caller does not live to see (B23).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from session_pool.desk import Asked, Desk, error_of
+from session_pool.errors import (
+    AcquireTimeout,
+    PoolClosed,
+    PoolPaused,
+    RemoteError,
+    RemoteRejected,
+    SessionGone,
+    TooManyWaiting,
+    VersionConflict,
+)
+from session_pool.events import ConversationReplaced
+from session_pool.foundry import Urgency
+from session_pool.model import FOREVER, Sighting
+from session_pool.notes import found_dead, outlived, tell
+from session_pool.rules import change, confirm, dead, following
+from session_pool.space import Done, Grant, Put, Refusal, Ticket, Want
+from session_pool.works import ASK_AGAIN_S, Works
+
+PATIENCE_S: Final = 3 * ASK_AGAIN_S
+"""How long a store keeps a place for a process that does not ask again."""
+
+HOLDERS: Final = 5
+"""Holders named by a timeout: the oldest ones."""
+
+
+class First(NamedTuple):
+    """How far the short way came: a request that stands in line, is refused, or needs a look."""
+
+    request: str
+    want: Want
+    answer: Grant | Ticket | Refusal
+
+
+class Request:
+    """One acquire on its way."""
+
+    def __init__(
+        self,
+        works: Works,
+        refusal: Callable[[], PoolClosed | None],
+        desk: Desk,
+        asked: Asked,
+        timeout_s: float | None,
+        first: First | None,
+    ) -> None:
+        self._works = works
+        self._refusal = refusal
+        self._desk = desk
+        self._asked = asked
+        self._began = works.loop.time()
+        self._deadline = FOREVER if timeout_s is None else self._began + timeout_s
+        self._last_look = timeout_s == 0
+        self._waited = False
+        self._ticket: Ticket | None = None
+        self._first = first
+        self._id = first.request if first is not None else ""
+
+    async def run(self, place: int | None, instead: Put | None, *, own_only: bool) -> Grant:
+        works, desk = self._works, self._desk
+        desk.asked_at = self._began
+        try:
+            while True:
+                want = desk.want(self._asked)._replace(own_only=own_only)
+                grant = await self._granted(want, place, instead)
+                instead = None
+                if grant is None:  # what it may wish for has changed: ask anew, at its place
+                    place = self._ticket.place if self._ticket is not None else place
+                    continue
+                confirmed = await self._confirmed(grant)
+                if isinstance(confirmed, Grant):
+                    desk.waits.observe(works.loop.time() - self._began)
+                    return confirmed
+                place, instead = grant.place, confirmed
+        except BaseException:
+            # Nobody has seen its RID: out of the line, or back with what it was granted.
+            if self._id:
+                works.withdraw(desk.key, self._id)
+            if instead is not None:
+                works.give_back(instead)
+            raise
+
+    async def _granted(self, want: Want, place: int | None, instead: Put | None) -> Grant | None:
+        works, desk = self._works, self._desk
+        first, self._first = self._first, None
+        if first is None:
+            self._id = works.next_id()
+        try:
+            while True:
+                self._check_open()
+                if first is not None:
+                    answer, first = first.answer, None
+                else:
+                    answer = await self._take(want, place, instead)
+                instead = None
+                works.on_change(desk.key, answer.counts, None)
+                if isinstance(answer, Grant):
+                    return answer
+                if isinstance(answer, Refusal):
+                    await self._refused(answer)
+                    continue
+                self._ticket = answer
+                self._fail_fast(answer.needs)
+                if not self._waited:
+                    self._waited = True
+                    desk.waited += 1
+                desk.waiting[self._id] = self._asked
+                in_time = await works.wait(self._id, self._deadline)
+                self._last_look = not in_time and works.loop.time() >= self._deadline
+                if desk.want(self._asked)._replace(own_only=want.own_only) != want:
+                    works.withdraw(desk.key, self._id)
+                    self._id = ""
+                    return None
+        finally:
+            desk.waiting.pop(self._id, None)
+
+    async def _take(
+        self, want: Want, place: int | None, instead: Put | None
+    ) -> Grant | Ticket | Refusal:
+        version = self._desk.noted.version
+        local = self._works.local
+        if local is not None:
+            return local.take_nowait(
+                want,
+                self._id,
+                patience_s=0.0 if self._last_look else FOREVER,
+                note_version=version,
+                place=place,
+                instead=instead,
+            )
+        return await self._works.store.take(
+            want,
+            self._id,
+            patience_s=0.0 if self._last_look else PATIENCE_S,
+            note_version=version,
+            place=place,
+            instead=instead,
+        )
+
+    # ------------------------------------------------------------------ refused
+
+    async def _refused(self, refusal: Refusal) -> None:
+        desk = self._desk
+        desk.take_note(refusal.noted, self._works.clock())
+        match refusal.why:
+            case "note":
+                self._fail_fast(refusal.needs)
+            case "closed":
+                raise PoolPaused(f"{desk.name} is paused; resume it, or try again later")
+            case "full":
+                raise TooManyWaiting(
+                    f"{refusal.counts.waiting} callers wait for {desk.name} already "
+                    f"(max_waiting = {desk.terms.max_waiting}); try again later"
+                )
+            case "version":
+                raise VersionConflict(
+                    f"the conversation's session of {desk.name} has another agent_version than "
+                    f"{self._asked.agent_version}; ask without one, or start_over() first"
+                )
+            case "empty" | "withdrawn":
+                self._fail_fast(refusal.needs)
+                desk.timeouts += 1
+                raise self._timed_out(refusal)
+
+    def _fail_fast(self, needs: str) -> None:
+        failure = self._desk.failing(self._works.clock()) if needs == "new" else None
+        if failure is not None:
+            raise error_of(failure) from self._desk.last_error
+
+    def _check_open(self) -> None:
+        refusal = self._refusal()
+        if refusal is not None:
+            raise refusal
+
+    def _timed_out(self, refusal: Refusal) -> AcquireTimeout:
+        desk, works = self._desk, self._works
+        counts = refusal.counts
+        phase, capped_by = "creation", None
+        if refusal.needs == "own":
+            phase = capped_by = "conversation"
+        elif refusal.needs == "room":
+            phase, capped_by = "line", "max_leased"
+        elif counts.of("creating") >= desk.terms.max_creating:
+            capped_by = "max_creating"
+        elif works.paced.budget.room(Urgency.CREATE) == 0:
+            capped_by = "budget"
+        return self._timeout(phase, capped_by)
+
+    def _timeout(self, phase: str, capped_by: str | None) -> AcquireTimeout:
+        desk = self._desk
+        waited_s = self._works.loop.time() - self._began
+        leases = [lease for ref in desk.leases.values() if (lease := ref()) is not None]
+        oldest = sorted(leases, key=lambda lease: lease.held_s, reverse=True)[:HOLDERS]
+        holders = tuple(f"{lease.where}, held for {lease.held_s:.0f} s" for lease in oldest)
+        because = f", capped by {capped_by}" if capped_by else ""
+        cause = f"; the last error: {desk.last_error}" if desk.last_error else ""
+        error = AcquireTimeout(
+            f"no session of {desk.name} within {waited_s:.1f} s: the time went into the "
+            f"{phase}{because}{cause}",
+            phase=phase,
+            capped_by=capped_by,
+            waited_s=waited_s,
+            stats=desk.stats(),
+            holders=holders,
+        )
+        error.__cause__ = desk.last_error
+        return error
+
+    # ------------------------------------------------------------------ confirmed
+
+    async def _confirmed(self, grant: Grant) -> Grant | Put:
+        """The grant, known to be alive, or what becomes of the session that is not."""
+        works, desk = self._works, self._desk
+        match confirm(grant, desk.terms, desk.noted.note):
+            case "look":
+                seen = await self._look(grant)
+            case "dead":
+                return self._dead(grant)
+            case _:
+                return await self._introduced(grant, None)
+        if seen is None:
+            return self._dead(grant)
+        outlived(works, desk, seen.session.lifetime_s - seen.remaining_s)
+        return await self._introduced(grant, seen)
+
+    def _dead(self, grant: Grant) -> Put:
+        works, desk = self._works, self._desk
+        found_dead(works, desk, grant.entry, grant.entry.expires - grant.now)
+        put = dead(desk.key, grant.entry, works.next_id(), desk.terms, holder=True)
+        tell(works, desk, put, grant.entry)
+        return put
+
+    async def _look(self, grant: Grant) -> Sighting | None:
+        """One GET decides (B2); None is death, and nothing but SessionNotFound is (B16)."""
+        works, desk, attempt = self._works, self._desk, 0
+        while True:
+            try:
+                async with asyncio.timeout_at(min(self._deadline, works.loop.time() + 1e6)):
+                    return await works.paced.call(
+                        Urgency.CONFIRM,
+                        works.api.get_session,
+                        desk.rid,
+                        grant.entry.rid,
+                        timeout_s=desk.policy.create_timeout_s,
+                    )
+            except SessionGone:
+                return None
+            except RemoteRejected as error:
+                desk.last_error = error
+                remaining_s = grant.entry.expires - grant.now
+                return Sighting(grant.entry.facts.session, remaining_s)  # type: ignore[arg-type]
+            except (RemoteError, TimeoutError) as error:
+                desk.last_error = error if isinstance(error, RemoteError) else desk.last_error
+                pause_s = works.backoff_s(attempt)
+                if works.loop.time() + pause_s >= self._deadline:
+                    desk.timeouts += 1
+                    raise self._timeout("confirmation", None) from error
+                attempt += 1
+                await asyncio.sleep(pause_s)
+
+    async def _introduced(self, grant: Grant, seen: Sighting | None) -> Grant:
+        """Write what became known: the end as seen, and the session that this one follows (B5)."""
+        works, desk, before = self._works, self._desk, grant.before
+        facts = following(grant)
+        if seen is None and facts is None and before is None:
+            return grant
+        answer = await works.put(
+            Put(
+                desk.key,
+                grant.entry.id,
+                works.next_id(),
+                "leased",
+                fence=grant.entry.fence,
+                facts=facts,
+                expires_in_s=seen.remaining_s if seen is not None else None,
+            )
+        )
+        if before is not None and before.state == "gone":
+            await works.put(change(desk.key, before, works.next_id(), None))
+        if facts is not None:
+            works.bus.publish(
+                ConversationReplaced(
+                    agent_rid=desk.rid,
+                    conversation=works.hidden(grant.entry.conversation or ""),
+                    session_rid=grant.entry.rid,
+                    replaces=facts.replaces or "",
+                    generation=facts.generation,
+                    reason=facts.replace_reason,
+                    lost=not facts.accepted,
+                )
+            )
+        if isinstance(answer, Done) and answer.entry is not None:
+            return grant._replace(entry=answer.entry)
+        return grant

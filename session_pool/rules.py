@@ -1,0 +1,388 @@
+"""The verbs: pure decisions, and the table of every change of state that may happen.
+
+Each rule is a function of what is, how long ago, who asks, the agent's `Terms` and a number for
+chance; its value says what to do, as a `Put` for the store or a plain word. No I/O, no clock, no
+randomness, no event loop. Whoever carries a decision out stands further up; what upkeep decides of
+a session that it looks at is next door, in `verdicts`. Rule numbers are those of docs/design.md.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final, Literal, NamedTuple
+
+from session_pool.model import Counts, Entry, Facts, PoolKey, Session, Sighting, State, Terms
+from session_pool.space import Failure, Grant, Guard, Note, Noted, Put, Ticket
+
+CHANGES: Final[dict[tuple[State | None, State | None], str]] = {
+    (None, "creating"): "a creation is claimed, before it is sent",
+    (None, "unsettled"): "a creation's answer was lost",
+    (None, "chore"): "upkeep of a key is put on the calendar",
+    ("creating", "idle"): "the session is there",
+    ("creating", "retiring"): "it was born expired",
+    ("creating", None): "the creation failed, or nobody wants it any more",
+    ("unsettled", None): "it cannot matter any more",
+    ("idle", "leased"): "handed out",
+    ("idle", "idle"): "seen alive",
+    ("idle", "ageing"): "due for replacement",
+    ("idle", "retiring"): "surplus, or the pool closes",
+    ("idle", None): "found dead",
+    ("ageing", "leased"): "handed out",
+    ("ageing", "ageing"): "seen alive",
+    ("ageing", "retiring"): "its replacement is ready, or it is too old to hand out",
+    ("ageing", None): "found dead",
+    ("leased", "leased"): "an exchange begins or ends",
+    ("leased", "idle"): "given back unused, or reuse by anyone",
+    ("leased", "parked"): "given back by its conversation",
+    ("leased", "quarantined"): "it ended while an exchange may be going on, or as unused",
+    ("leased", "retiring"): "used up, discarded or worn",
+    ("leased", "gone"): "found dead; its conversation remembers it",
+    ("leased", None): "found dead",
+    ("parked", "leased"): "its conversation goes on",
+    ("parked", "parked"): "looked at, and left",
+    ("parked", "retiring"): "park_timeout_s, max_parked, or forgotten",
+    ("parked", "gone"): "presumed dead, two lifetimes past its estimate",
+    ("quarantined", "quarantined"): "the exchange may still be going on",
+    ("quarantined", "parked"): "the exchange is over",
+    ("quarantined", "idle"): "it was unused indeed, or reuse by anyone",
+    ("quarantined", "retiring"): "the exchange is over and nobody may read it; or mislabelled",
+    ("quarantined", "gone"): "found dead; its conversation remembers it",
+    ("quarantined", None): "found dead",
+    ("retiring", "retiring"): "its conversation is forgotten",
+    ("retiring", "gone"): "it is off our hands; its conversation remembers it",
+    ("retiring", None): "it is off our hands",
+    ("gone", None): "forgotten, after remember_s",
+    ("chore", None): "done",
+}
+"""Every change of state, and why it happens. Nothing else changes a state; None is not being."""
+
+HELD_TOO_OLD: Final = 2.0
+"""Lifetimes past its estimate after which a parked session counts as gone (B2)."""
+
+FIRST_LOOK_S: Final = 0.25
+"""The first verdict on a quarantined session; later looks come at half its time in quarantine."""
+
+
+def change(key: PoolKey, entry: Entry, op: str, to: State | None, **fields: Any) -> Put:
+    """A change of an entry that a keeper knows by version; only what the table allows.
+
+    Raises:
+        ValueError: the table has no such change; a fault of the rules.
+    """
+    if (entry.state, to) not in CHANGES:
+        raise ValueError(f"no rule leads from {entry.state} to {to}")
+    return Put(key, entry.id, op, to, version=entry.version, **fields)
+
+
+# ------------------------------------------------------------------------------------- thresholds
+
+
+def scaled(terms: Terms, lifetime_s: float) -> Terms:
+    """Thresholds that fit a session that lives this long (B16).
+
+    Where its whole life is shorter than `refresh_ahead_s`, the three thresholds shrink by one
+    factor, so that `refresh_ahead_s` becomes half of the life.
+    """
+    if lifetime_s > terms.refresh_ahead_s or lifetime_s <= 0:
+        return terms
+    factor = lifetime_s / 2 / terms.refresh_ahead_s
+    return terms._replace(
+        refresh_ahead_s=terms.refresh_ahead_s * factor,
+        min_remaining_s=terms.min_remaining_s * factor,
+        doubt_s=terms.doubt_s * factor,
+    )
+
+
+def wish(asked_s: float | None, terms: Terms) -> float:
+    """The least remaining life to ask for: the policy's, or the larger one, on a coarse scale.
+
+    Few values make few lines. Larger wishes are rounded up by an eighth of an octave at most.
+    """
+    if asked_s is None or asked_s <= terms.min_remaining_s:
+        return terms.min_remaining_s
+    step = 2.0 ** (math.floor(math.log2(max(asked_s, 1.0))) - 3)
+    return math.ceil(asked_s / step) * step
+
+
+# --------------------------------------------------------------------------------------- creating
+
+
+def creations(counts: Counts, terms: Terms, target: int, most: int) -> tuple[Guard, ...] | None:
+    """The guards under which one more creation may start, or None where none is needed (B8).
+
+    After it, creating <= min(max_creating, what the budget allows, new + max(0, target - fresh)).
+
+    Args:
+        counts: of the key.
+        terms: the agent's.
+        target: idle sessions wanted.
+        most: what the budget allows at once, or one while a failure is being probed (B10).
+    """
+    creating, fresh = counts.of("creating"), counts.of("idle")
+    ceiling = min(terms.max_creating, most)
+    if creating >= ceiling or creating >= counts.new + max(0, target - fresh):
+        return None
+    if fresh < target:
+        needed = Guard(("creating", "idle"), ("new",), target - 1)
+    else:
+        needed = Guard(("creating",), ("new",), -1)
+    return (Guard(("creating",), (), ceiling - 1), needed)
+
+
+def unwanted(counts: Counts, target: int) -> bool:
+    """Whether a creation that failed need not be tried again (B11)."""
+    return counts.of("creating") > counts.new + max(0, target - counts.of("idle"))
+
+
+def born(
+    key: PoolKey, entry_id: str, version: int, op: str, seen: Sighting, *, pinned: bool,
+    terms: Terms, chance: float,
+) -> Put:  # fmt: skip
+    """What a session becomes that was just created: idle, with its end and its replacement set."""
+    session, remaining_s = seen
+    facts = Facts(session=session, lifetime_s=session.lifetime_s)
+    dead = remaining_s <= 0
+    return Put(
+        key,
+        entry_id,
+        op,
+        "retiring" if dead else "idle",
+        version=version,
+        rid=session.rid,
+        agent_version=session.agent_version,
+        pinned=pinned,
+        expires_in_s=remaining_s,
+        fresh_in_s=fresh_for(remaining_s, terms, chance),
+        deadline_in_s=0.0 if dead else terms.verify_after_s,
+        facts=facts._replace(reason="born expired") if dead else facts,
+        tally=(("created", 1),),
+    )
+
+
+def fresh_for(remaining_s: float, terms: Terms, chance: float) -> float:
+    """Seconds until an idle session is due for replacement (B14).
+
+    From `refresh_ahead_s` before its end, spread by chance over most of the time that is left
+    until nobody could be given it any more, so that what was made together is not renewed together.
+    """
+    spread_s = 0.9 * (terms.refresh_ahead_s - terms.min_remaining_s)
+    return max(0.0, remaining_s - terms.refresh_ahead_s + chance * spread_s)
+
+
+def replaced(counts: Counts, target: int) -> int:
+    """How many ageing sessions may retire, since their replacements are ready (B14)."""
+    return max(0, min(counts.of("ageing"), counts.of("idle", "ageing") - target))
+
+
+def surplus(counts: Counts, terms: Terms) -> int:
+    """How many idle sessions are above `max_idle` (B14)."""
+    return max(0, counts.of("idle", "ageing") - terms.max_idle)
+
+
+def refused(noted: Noted, needs: str, terms: Terms) -> Failure | None:
+    """The failure that fails this caller fast: it needs a creation, and those fail (B10)."""
+    failure = noted.note.failure
+    if failure is None or needs != "new" or noted.age_s >= terms.error_ttl_s:
+        return None
+    return failure
+
+
+# ------------------------------------------------------------------------------------ handing out
+
+
+def confirm(grant: Grant, terms: Terms, note: Note) -> Literal["ready", "look", "dead"]:
+    """Whether a session may be handed out as it is, must be looked at, or counts as dead (B2, B16).
+
+    Only a conversation's own session can come with little life left: a free one has its wish.
+    """
+    entry = grant.entry
+    remaining_s, lifetime_s = entry.expires - grant.now, entry.facts.lifetime_s
+    if remaining_s <= -HELD_TOO_OLD * lifetime_s:
+        return "dead"
+    if remaining_s < terms.doubt_s and entry.conversation is not None:
+        return "look"
+    suspect = note.early_death_s is not None and lifetime_s - remaining_s >= note.early_death_s
+    return "look" if suspect and entry.facts.exchanges == 0 else "ready"
+
+
+def following(grant: Grant) -> Facts | None:
+    """What a session becomes to a conversation that had another before it; None: it had none (B5).
+
+    A loss that was never taken note of stays one, through however many sessions.
+    """
+    before = grant.before
+    if before is None or grant.entry.facts.replaces == before.rid:
+        return None
+    had = before.facts
+    return grant.entry.facts._replace(
+        generation=had.generation + 1,
+        replaces=before.rid,
+        replace_reason=had.reason,
+        accepted=had.reason == "start_over" or (had.exchanges == 0 and had.accepted),
+    )
+
+
+def exchanged(facts: Facts, exchanges: int, seen: Session | None = None) -> Facts:
+    """The facts after exchanges were made: two messages each (B15)."""
+    session = seen or facts.session
+    if session is not None:
+        session = Session(
+            rid=session.rid,
+            agent_rid=session.agent_rid,
+            agent_version=session.agent_version,
+            created_time=session.created_time,
+            updated_time=session.updated_time,
+            estimated_expires_time=session.estimated_expires_time,
+            message_count=session.message_count + (0 if seen else 2 * exchanges),
+        )
+    return facts._replace(
+        session=session, exchanges=facts.exchanges + exchanges, accepted=True, trace_id=None
+    )
+
+
+def waits_for(ticket: Ticket) -> tuple[str, str | None]:
+    """In which phase a waiter is, and which limit is in its way (B7)."""
+    if ticket.needs == "own":
+        return ("conversation", "conversation")
+    return ("line", "max_leased") if ticket.needs == "room" else ("creation", None)
+
+
+# ------------------------------------------------------------------------------------ giving back
+
+
+class Ending(NamedTuple):
+    """How a lease ended, as its holder knows it.
+
+    Attributes:
+        said: what the caller says of it; checked, not believed (B4).
+        broken: the block ended with an error or a cancellation, or the lease was dropped.
+        seen: the RID was read, so any client may have used it.
+        used: the lease's own exchange calls were used, or it was touched.
+        in_flight: an exchange was sent whose end is not known.
+        gone: the remote does not know the session any more.
+        worn: why the session must not be used again; None if it may.
+    """
+
+    said: Literal["used", "unused", "discard"] = "used"
+    broken: bool = False
+    seen: bool = False
+    used: bool = False
+    in_flight: bool = False
+    gone: bool = False
+    worn: str | None = None
+
+
+PLAIN: Final = Ending()
+
+
+def ended(key: PoolKey, entry: Entry, facts: Facts, how: Ending, terms: Terms, op: str) -> Put:
+    """What becomes of a session as its lease ends (B4, B5, B18, B22).
+
+    Args:
+        key: the entry's.
+        entry: as it was handed out; its fence is the holder's.
+        facts: as the holder knows them now.
+        how: the ending.
+        terms: the agent's.
+        op: id of the request.
+    """
+
+    def to(state: State, why: str | None = None, in_s: float | None = None) -> Put:
+        told = facts if why is None else facts._replace(reason=why)
+        return Put(key, entry.id, op, state, fence=entry.fence, facts=told, deadline_in_s=in_s)
+
+    def doubt(why: str, in_s: float) -> Put:
+        return to("quarantined", None, in_s)._replace(facts=facts._replace(trouble=why))
+
+    talks = entry.conversation is not None
+    if how.gone:
+        return _dead(to("gone", "gone", terms.remember_s), talks)
+    if how.in_flight:
+        return doubt("exchange", FIRST_LOOK_S)
+    if how.broken and how.seen and not how.used:
+        return doubt("foreign", FIRST_LOOK_S)
+    if how.worn is not None or how.said == "discard":
+        return to("retiring", how.worn or "discarded", 0.0)
+    if talks:
+        return to("parked", None, parked_for(facts.lifetime_s, facts.lifetime_s, terms))
+    if terms.reuse == "anyone":
+        return to("idle", None, terms.verify_after_s)
+    if how.used or (how.said == "used" and not how.broken):
+        return to("retiring", "used", 0.0)
+    if how.seen:
+        return doubt("unused", terms.settle_s)
+    return to("idle", None, terms.verify_after_s)
+
+
+def parked_for(remaining_s: float, lifetime_s: float, terms: Terms) -> float:
+    """Seconds until a parked session is looked at again: its timeout, or when it counts as gone."""
+    gone_s = max(0.0, remaining_s) + HELD_TOO_OLD * lifetime_s
+    return gone_s if terms.park_timeout_s is None else min(terms.park_timeout_s, gone_s)
+
+
+def dead(key: PoolKey, entry: Entry, op: str, terms: Terms, *, holder: bool = False) -> Put:
+    """What becomes of a session that the remote does not know any more (B16).
+
+    Args:
+        key: the entry's.
+        entry: which.
+        op: id of the request.
+        terms: the agent's.
+        holder: the asker holds its lease, and shows the fence.
+    """
+    put = Put(
+        key,
+        entry.id,
+        op,
+        "gone",
+        version=None if holder else entry.version,
+        fence=entry.fence if holder else None,
+        facts=entry.facts._replace(reason=entry.facts.reason or "gone", remote=False),
+        deadline_in_s=terms.remember_s,
+    )
+    return _dead(put, entry.conversation is not None and entry.state != "retiring")
+
+
+def _dead(put: Put, talks: bool) -> Put:
+    # Only a conversation remembers; any other dead session is simply not there any more.
+    state: State | None = "gone" if talks and (put.deadline_in_s or 0) > 0 else None
+    return put._replace(state=state, tally=(("retired", 1),))
+
+
+def buried(key: PoolKey, entry: Entry, op: str, terms: Terms) -> Put:
+    """What becomes of a retired session once it is off our hands."""
+    remembered = entry.conversation is not None and terms.remember_s > 0
+    return change(
+        key,
+        entry,
+        op,
+        "gone" if remembered else None,
+        deadline_in_s=terms.remember_s,
+        tally=(("retired", 1),),
+    )
+
+
+def forgotten(key: PoolKey, entry: Entry, op: str, delete_remote: bool) -> Put:
+    """What becomes of a conversation's session that its holder is to forget (B29)."""
+    facts = entry.facts._replace(reason="forgotten", forced=delete_remote)
+    return Put(
+        key, entry.id, op, "retiring", fence=entry.fence, unbind=True, facts=facts,
+        deadline_in_s=0.0,
+    )  # fmt: skip
+
+
+def unremembered(key: PoolKey, entry: Entry, op: str) -> Put:
+    """What becomes of the memory of a session that is to be forgotten (B29)."""
+    if entry.state == "gone":
+        return change(key, entry, op, None)
+    return Put(key, entry.id, op, entry.state, version=entry.version, unbind=True)
+
+
+def deletes(facts: Facts, terms: Terms) -> bool:
+    """Whether a retired session is deleted at the remote (B25, `delete_retired`)."""
+    if not facts.remote:
+        return False
+    if facts.forced or terms.delete_retired == "all":
+        return True
+    unused = facts.exchanges == 0 and facts.reason not in ("used", "mislabelled", "discarded")
+    return terms.delete_retired == "unused" and unused

@@ -1,0 +1,155 @@
+"""What a store is: a small tuple space of sessions, requests and one note per key (B26).
+
+Every operation is atomic, one round trip, safe to repeat with its request id, takes durations (the
+store adds its own clock) and answers with the counts. Every one that names a key first settles it
+(silent waiters leave, grants that nobody came for are undone) and ends by serving: while the key is
+open and fewer than `max_leased` are leased, the earliest request in line that some entry fits gets
+it. A store knows six words about states and no policy.
+
+`Store` is what the pool awaits. `LocalStore` adds the same without awaiting, for an engine that
+lives in this process: a hit then costs no task switch, and a release cannot be cancelled half-way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+from session_pool.model import Counts, Entry, PoolKey, State
+from session_pool.space import Done, Due, Grant, NotDone, Note, Noted, Put, Refusal, Ticket, Want
+
+Ring = Callable[[str], None]
+"""A doorbell: called with the id of a request that should ask again (a grant, or news)."""
+
+
+class Store(Protocol):
+    """The shared state of a pool. All of it may raise `StoreUnavailable`."""
+
+    durable: bool
+    """Idle and parked sessions outlive this process (B28)."""
+
+    async def open(self) -> None:
+        """Connect, check that the store is usable, and start what it needs."""
+
+    async def aclose(self) -> None:
+        """Let go of every connection, thread and task."""
+
+    async def take(
+        self,
+        want: Want,
+        request: str,
+        *,
+        patience_s: float,
+        note_version: int,
+        place: int | None = None,
+        instead: Put | None = None,
+    ) -> Grant | Ticket | Refusal:
+        """Ask for a session; asked again with the same `request` it says "I am here".
+
+        A conversation that has a session gets that one, whatever life is left in it, or a place in
+        that conversation's line, which is strict. Otherwise the free entry that expires first of
+        those that fit is leased, and bound to the conversation. Repeating confirms a grant that
+        was made in line.
+
+        Args:
+            want: what fits.
+            request: id of this request; it names the lease it may become.
+            patience_s: seconds until the request leaves the line unless it is repeated; 0 is the
+                last look.
+            note_version: the newest note the asker knows; a newer one is answered instead.
+            place: the number in line it had before, when what it got then was found dead.
+            instead: done first, in the same step: gives up what was found dead, so that nobody
+                passes between the two.
+        """
+
+    async def put(self, put: Put) -> Done | NotDone:
+        """Change one entry, by compare-and-set, if all guards hold."""
+
+    async def withdraw(self, key: PoolKey, request: str) -> Counts:
+        """Leave the line, or undo the grant; only while nobody outside has seen the RID.
+
+        A later `take` of the same request is refused, for a minute.
+        """
+
+    async def renew(
+        self, holder: str, leases: Sequence[tuple[str, int]], ttl_s: float
+    ) -> Sequence[bool]:
+        """Prolong a process's leases, given as (entry id, fence), in one batch.
+
+        Returns:
+            Which of them are prolonged; False for one that has lapsed or is another's.
+        """
+
+    async def due(self, holder: str, *, limit: int, for_s: float) -> Due:
+        """Claim entries whose deadline has passed, by moving the deadline `for_s` ahead."""
+
+    async def note(self, key: PoolKey, version: int, note: Note, *, open_: bool) -> Noted:
+        """Write the key's note if `version` is still its version; answers the one that stands."""
+
+    async def read(self, key: PoolKey) -> tuple[Counts, Noted]:
+        """The counts and the note of a key, in one snapshot."""
+
+    async def find(
+        self,
+        key: PoolKey,
+        *,
+        states: Sequence[State] = (),
+        conversation: str | None = None,
+        limit: int = 100,
+    ) -> Sequence[Entry]:
+        """Entries of a key, those longest in their state first.
+
+        Args:
+            key: whose.
+            states: in which states; empty for all.
+            conversation: only what is bound to it, or remembers it.
+            limit: how many at most.
+        """
+
+    async def share(
+        self, principal: str, holder: str, *, limit: float, wish: float, for_s: float
+    ) -> float:
+        """Lease a part of a principal's limit; live shares never sum above it (B13).
+
+        Args:
+            principal: whose limit.
+            holder: the process; asking again replaces its share, a wish of 0 gives it back.
+            limit: the whole, as the asker knows it.
+            wish: how much it would like.
+            for_s: how long it may keep it without asking again.
+
+        Returns:
+            What it may use; possibly 0.
+        """
+
+    def watch(self, ring: Ring) -> Callable[[], None]:
+        """Hear of this process's requests that should ask again; the answer ends the watch.
+
+        A doorbell may be lost: grants are state, so a waiter also asks again from time to time.
+        """
+
+
+@runtime_checkable
+class LocalStore(Protocol):
+    """The operations of the hit path and of giving back, without awaiting."""
+
+    def take_nowait(
+        self,
+        want: Want,
+        request: str,
+        *,
+        patience_s: float,
+        note_version: int,
+        place: int | None = None,
+        instead: Put | None = None,
+    ) -> Grant | Ticket | Refusal:
+        """`Store.take` at once. Its counts are live: read them before the next await."""
+
+    def put_nowait(self, put: Put) -> Done | NotDone:
+        """`Store.put` at once. Its counts are live."""
+
+    def withdraw_nowait(self, key: PoolKey, request: str) -> Counts:
+        """`Store.withdraw` at once. Its counts are live."""
+
+    def read_nowait(self, key: PoolKey) -> tuple[Counts, Noted]:
+        """`Store.read` at once. Its counts are live."""

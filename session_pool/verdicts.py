@@ -1,0 +1,157 @@
+"""What upkeep decides: of an entry whose deadline has passed, and of a session it has looked at.
+
+Pure like `rules`, whose table of changes it obeys: no I/O, no clock, no randomness.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, Literal, NamedTuple
+
+from session_pool.model import Entry, PoolKey, Session, Sighting, Terms
+from session_pool.rules import (
+    FIRST_LOOK_S,
+    HELD_TOO_OLD,
+    change,
+    dead,
+    exchanged,
+    parked_for,
+)
+from session_pool.space import Put
+
+PAGE: Final = 100
+"""Sessions on one page of `list` at most (API page, "List sessions")."""
+
+SOON_S: Final = 0.001
+"""The least time until a next look, so that rounding cannot make upkeep spin."""
+
+
+def upkeep(
+    key: PoolKey, entry: Entry, now: float, op: str, terms: Terms
+) -> Put | Literal["verify", "verdict", "delete", "fill"]:
+    """What is to be done with an entry whose deadline has passed.
+
+    Args:
+        key: the entry's.
+        entry: as the store handed it out for upkeep.
+        now: the store's clock.
+        op: id of the request, should it be a `Put`.
+        terms: the agent's.
+    """
+    remaining_s, facts = entry.expires - now, entry.facts
+    match entry.state:
+        case "idle" if now >= entry.fresh_until:
+            useless_s = remaining_s - terms.min_remaining_s
+            return change(key, entry, op, "ageing", deadline_in_s=max(0.0, useless_s))
+        case "idle":
+            return "verify"
+        case "ageing":
+            left = facts._replace(reason="expiring")
+            return change(key, entry, op, "retiring", facts=left, deadline_in_s=0.0)
+        case "leased":
+            lapsed = facts._replace(trouble="lapsed")
+            return change(key, entry, op, "quarantined", facts=lapsed, deadline_in_s=FIRST_LOOK_S)
+        case "parked" if remaining_s <= -HELD_TOO_OLD * facts.lifetime_s:
+            return dead(key, entry, op, terms)
+        case "parked":
+            idled_s, timeout_s = now - entry.since, terms.park_timeout_s
+            if timeout_s is not None and idled_s >= timeout_s:
+                left = facts._replace(reason="park_timeout")
+                return change(key, entry, op, "retiring", facts=left, deadline_in_s=0.0)
+            again_s = max(SOON_S, parked_for(remaining_s, facts.lifetime_s, terms))
+            if timeout_s is not None:
+                again_s = min(again_s, timeout_s - idled_s)
+            return change(key, entry, op, "parked", deadline_in_s=again_s)
+        case "quarantined":
+            return "verdict"
+        case "retiring":
+            return "delete"
+        case "gone" | "unsettled":
+            return change(key, entry, op, None)
+        case "creating":
+            return change(key, entry, op, None)
+        case "chore":
+            return "fill"
+
+
+def alive(key: PoolKey, entry: Entry, op: str, seen: Sighting, terms: Terms) -> Put:
+    """A free session was seen alive: its end as now estimated, and the next look."""
+    return change(
+        key,
+        entry,
+        op,
+        entry.state,
+        expires_in_s=seen.remaining_s,
+        deadline_in_s=terms.verify_after_s
+        if entry.state == "idle"
+        else max(0.0, seen.remaining_s - terms.min_remaining_s),
+    )
+
+
+def verify_by_list(idle: int, sessions: int) -> bool:
+    """Whether reading all pages of `list` costs fewer requests than one GET each (B13)."""
+    return idle > math.ceil(sessions / PAGE)
+
+
+class Evidence(NamedTuple):
+    """What the remote showed of a session in quarantine; None where it was not asked.
+
+    Attributes:
+        trace: of the exchange in flight: finished, going on, or not known to the remote.
+        seen: the session as a GET showed it.
+        gone: the remote does not know the session.
+    """
+
+    trace: Literal["complete", "running", "unknown"] | None = None
+    seen: Sighting | None = None
+    gone: bool = False
+
+
+def verdict(
+    key: PoolKey, entry: Entry, now: float, op: str, evidence: Evidence, terms: Terms
+) -> Put:
+    """What becomes of a session in quarantine, given what the remote shows (B4, B22)."""
+    facts, seen, waited_s = entry.facts, evidence.seen, now - entry.since
+    if evidence.gone:
+        return dead(key, entry, op, terms)
+    session = seen.session if seen is not None else None
+    grown = session is not None and facts.session is not None and (
+        session.message_count > facts.session.message_count
+    )  # fmt: skip
+    if facts.trouble == "unused":
+        if session is not None and not _touched(facts.session, session):
+            told = facts._replace(trouble=None)
+            return change(key, entry, op, "idle", facts=told, deadline_in_s=terms.verify_after_s)
+        told = facts._replace(trouble=None, reason="mislabelled")
+        return change(key, entry, op, "retiring", facts=told, deadline_in_s=0.0)
+    over = (
+        evidence.trace == "complete"
+        or grown
+        or (evidence.trace == "unknown" and waited_s >= terms.doubt_s)
+        or waited_s >= terms.exchange_timeout_s
+    )
+    if not over:
+        look_s = min(max(FIRST_LOOK_S, waited_s / 2), terms.exchange_timeout_s - waited_s)
+        if evidence.trace == "unknown":
+            look_s = min(look_s, terms.doubt_s - waited_s)
+        return change(key, entry, op, "quarantined", deadline_in_s=max(SOON_S, look_s))
+    made = 1 if grown or evidence.trace == "complete" else 0
+    told = exchanged(facts, made, session) if made else facts._replace(trace_id=None)
+    told = told._replace(trouble=None)
+    expires_in_s = seen.remaining_s if seen is not None else None
+    if entry.conversation is not None:
+        park_s = parked_for(facts.lifetime_s, facts.lifetime_s, terms)
+        return change(
+            key, entry, op, "parked", facts=told, expires_in_s=expires_in_s, deadline_in_s=park_s
+        )
+    if terms.reuse == "anyone":
+        return change(key, entry, op, "idle", facts=told, expires_in_s=expires_in_s)
+    told = told._replace(reason="used")
+    return change(key, entry, op, "retiring", facts=told, deadline_in_s=0.0)
+
+
+def _touched(born_as: Session | None, now: Session) -> bool:
+    # The count of a fresh session is what its creation answered; the API's example does not show 0.
+    return born_as is None or (
+        (now.message_count, now.updated_time) != (born_as.message_count, born_as.updated_time)
+    )

@@ -1,0 +1,18 @@
+"""One suite for every engine: each test below this folder that asks for a scene runs on all."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.stores.scene import ENGINES, Scene
+
+
+@pytest.fixture(params=sorted(ENGINES))
+async def scene(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
+    """A store of this engine; ends by asserting that nothing in it contradicts itself."""
+    scene = Scene(ENGINES[request.param]())
+    await scene.store.open()
+    yield scene
+    await scene.close()
