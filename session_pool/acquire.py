@@ -7,9 +7,9 @@ made that nobody asked for. The long way is a `Request`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from types import CodeType, TracebackType
-from typing import Any
+from typing import Any, cast
 
 from session_pool.conversation import Key, conversation_key
 from session_pool.desk import NOTHING_ASKED, Asked, Desk
@@ -40,6 +40,7 @@ class Acquiring:
         refusal: Callable[[], PoolClosed | None],
     ) -> None:
         self.local = works.local
+        works.source = self
         self.check = check
         self._works = works
         self._refusal = refusal
@@ -48,23 +49,26 @@ class Acquiring:
         self, local: LocalStore, desk: Desk, asked: Asked, code: CodeType, lasti: int
     ) -> Lease | First:
         """The short way, for a store in this process: a lease at once, or how far it came."""
-        works = self._works
-        request, want = works.next_id(), desk.want(asked)
-        desk.asked_at = works.loop.time()
-        if asked.conversation is not None:
-            self._refuse_own(desk, asked.conversation)
-        answer = local.take_nowait(
-            want, request, patience_s=FOREVER, note_version=desk.noted.version
-        )
-        if (
-            type(answer) is Grant
-            and answer.before is None
-            and confirm(answer, desk.terms, desk.noted.note) == "ready"
-        ):
+        works, conversation = self._works, asked.conversation
+        if conversation is not None:
+            self._refuse_own(desk, conversation)
+        request = works.next_id()
+        want = desk.plain if asked is NOTHING_ASKED else desk.want(asked)
+        noted = desk.noted
+        answer = local.take_nowait(want, request, patience_s=FOREVER, note_version=noted.version)
+        if type(answer) is not Grant or answer.before is not None:
+            return First(request, want, answer)
+        # What `confirm` says of a free session that nobody suspects, without asking it.
+        if conversation is not None or noted.note.early_death_s is not None:
+            if confirm(answer, desk.terms, noted.note) != "ready":
+                return First(request, want, answer)
+            if conversation is not None:
+                desk.talking[conversation] = asyncio.current_task()
+        desk.hits += 1
+        desk.asked_at = answer.now
+        if answer.counts.states["idle"] < desk.terms.min_idle:
             works.on_change(desk.key, answer.counts, None)
-            desk.waits.observe(0.0)
-            return self._lease(desk, answer, code, lasti)
-        return First(request, want, answer)
+        return Lease(works, desk, answer, code, lasti)
 
     async def lease(
         self,
@@ -138,7 +142,7 @@ class Acquiring:
         conversation = grant.entry.conversation
         if conversation is not None:
             desk.talking[conversation] = asyncio.current_task()
-        return Lease(self._works, desk, grant, code, lasti, self)
+        return Lease(self._works, desk, grant, code, lasti)
 
     def _refuse_own(self, desk: Desk, conversation: str) -> None:
         holder = desk.talking.get(conversation)
@@ -152,7 +156,7 @@ class Acquiring:
 class Acquisition:
     """An acquire that was asked for: await it for the lease, or enter it as a block."""
 
-    __slots__ = ("_acquiring", "_asked", "_code", "_desk", "_lasti", "_lease", "_timeout_s")
+    _first: First | None = None
 
     def __init__(
         self,
@@ -171,30 +175,39 @@ class Acquisition:
         self._lasti = lasti
 
     def __await__(self) -> Generator[Any, None, Lease]:
-        return self._acquire().__await__()
+        return self._begin().__await__()
 
     async def __aenter__(self) -> Lease:
-        self._lease = lease = await self._acquire()
+        self._lease = lease = self._hit() or await self._acquire()
         return lease
 
-    async def __aexit__(
+    def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:
-        await self._lease.__aexit__(kind, error, trace)
+    ) -> Coroutine[Any, Any, None]:
+        return self._lease.__aexit__(kind, error, trace)
+
+    def _hit(self) -> Lease | None:
+        acquiring = self._acquiring
+        acquiring.check()
+        local = acquiring.local
+        if local is None:
+            return None
+        answer = acquiring.hit(local, self._desk, self._asked, self._code, self._lasti)
+        if type(answer) is Lease:
+            return answer
+        self._first = cast("First", answer)
+        return None
+
+    async def _begin(self) -> Lease:
+        return self._hit() or await self._acquire()
 
     async def _acquire(self) -> Lease:
-        acquiring, desk, asked = self._acquiring, self._desk, self._asked
-        acquiring.check()
-        first, local = None, acquiring.local
-        if local is not None:
-            answer = acquiring.hit(local, desk, asked, self._code, self._lasti)
-            if isinstance(answer, Lease):
-                return answer
-            first = answer
-        return await acquiring.lease(desk, asked, self._timeout_s, self._code, self._lasti, first)
+        return await self._acquiring.lease(
+            self._desk, self._asked, self._timeout_s, self._code, self._lasti, self._first
+        )
 
 
 def asking(

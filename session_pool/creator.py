@@ -13,6 +13,8 @@ from session_pool.desk import Desk, failure_of
 from session_pool.errors import (
     AgentUnavailable,
     AuthError,
+    ConfigError,
+    PoolClosed,
     RemoteMalformed,
     RemoteThrottled,
     RemoteUnavailable,
@@ -78,7 +80,7 @@ class Creator:
     # ------------------------------------------------------------------ starting
 
     def _target(self, desk: Desk) -> int:
-        return desk.target(self._works.loop.time())
+        return desk.target(self._works.clock())
 
     def _most(self, desk: Desk, counts: Counts) -> int:
         if desk.noted.note.failure is not None:  # one probe at a time, and not at once (B10)
@@ -127,12 +129,19 @@ class Creator:
         try:
             while True:
                 try:
-                    turn = Turn(Urgency.CREATE if desk.waiting else Urgency.WARM, started)
+                    turn = Turn(_urgency(desk.counts), started)
                     seen = await self._works.paced.call(turn, send)
                     break
+                except PoolClosed:
+                    await self._drop(desk, entry_id)
+                    return
                 except (AgentUnavailable, AuthError) as error:
                     sent = False
                     await self._failed(desk, entry_id, error)
+                    return
+                except ConfigError as error:  # a secret's file that cannot be read any more
+                    sent = False
+                    await self._failed(desk, entry_id, AuthError(str(error)))
                     return
                 except (RemoteThrottled, RemoteUnavailable, RemoteMalformed) as error:
                     sent = False
@@ -218,6 +227,8 @@ class Creator:
             self._publish(desk, error, None)
             return None
         hint_s = error.retry_after_s if isinstance(error, RemoteThrottled) else None
+        if not error.retryable:  # asked not to: by itself it is tried again late at the earliest
+            hint_s = max(hint_s or 0.0, desk.terms.error_ttl_s)
         retry_in_s = self._works.backoff_s(attempt, hint_s or 0.0)
         self._publish(desk, error, retry_in_s)
         return retry_in_s
@@ -252,8 +263,14 @@ class Creator:
         )
 
 
+def _urgency(counts: Counts) -> Urgency:
+    if counts.new:
+        return Urgency.CREATE
+    return Urgency.REPLACE if counts.of("ageing") else Urgency.WARM
+
+
 _BORN_EXPIRED = Failure(
     "agent",
-    "sessions of this agent are born expired: their estimatedExpiresTime is not after their "
-    "updatedTime; check the agent's retention, or report it to the stack's operators",
+    "sessions of this agent are born expired: their estimatedExpiresTime is missing or not after "
+    "their updatedTime; check the agent's retention, or report it to the stack's operators",
 )

@@ -74,6 +74,7 @@ class Desk:
         self.leases: dict[str, weakref.ref[Any]] = {}
         self.talking: dict[str, asyncio.Task[Any] | None] = {}
         self.waits, self.creates, self.held = Recorder(), Recorder(), Recorder()
+        self.hits = 0
         self.waited = self.timeouts = self.created_failed = 0
         self.plain: Want
         self._holder = holder
@@ -182,7 +183,7 @@ class Desk:
             waited=self.waited,
             timeouts=self.timeouts,
             created_failed=self.created_failed,
-            wait=self.waits.read(),
+            wait=self.waits.read(at_once=self.hits),
             create=self.creates.read(),
             lease=self.held.read(),
         )

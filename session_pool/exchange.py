@@ -188,7 +188,7 @@ class Speaker:
                     "long as its timeout; raise the timeout, or [limits] where the stack allows it",
                     sent=False,
                 ) from error
-            case RemoteThrottled(begun=False) as throttled if not attempt.heard:
+            case RemoteThrottled(begun=False, retryable=True) as throttled if not attempt.heard:
                 wait_s = throttled.retry_after_s or 0.0
             case RemoteUnavailable(sent=False) if not attempt.heard:
                 pass

@@ -7,10 +7,10 @@ becomes known of the session, and gives it back as `rules.ended` says. The excha
 from __future__ import annotations
 
 import warnings
-import weakref
 from datetime import UTC, datetime, timedelta
 from types import CodeType
 from typing import Literal, cast
+from weakref import ref
 
 import anyio
 
@@ -19,7 +19,7 @@ from session_pool.errors import LeaseLost
 from session_pool.events import LeaseDropped
 from session_pool.model import Entry, Facts, Session
 from session_pool.notes import tell
-from session_pool.rules import Ending, ended
+from session_pool.rules import Ending, ended, plainly
 from session_pool.space import Done, Grant, Put
 from session_pool.works import Works
 
@@ -36,55 +36,48 @@ class Holding:
         code, lasti: where it was acquired, kept cheaply and read only if somebody asks.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_code",
-        "_desk",
-        "_entry",
-        "_facts",
-        "_gone",
-        "_in_flight",
-        "_lasti",
-        "_lost",
-        "_over",
-        "_said",
-        "_seen",
-        "_since",
-        "_used",
-        "_works",
-        "_worn",
-    )
+    # What most leases never change stands on the class: a hit makes only what somebody asked for.
+    _lost: anyio.Event | None = None
+    _said: Said = "used"
+    _worn: str | None = None
+    _over = _seen = _used = _gone = _in_flight = False
+    _plain = True  # nobody did anything with it that could change how it ends
 
     def __init__(self, works: Works, desk: Desk, grant: Grant, code: CodeType, lasti: int) -> None:
         self._works = works
         self._desk = desk
+        self._entry = entry = grant.entry
+        self._place = grant.place
         self._code = code
         self._lasti = lasti
-        self._since = works.clock()
-        self._lost: anyio.Event | None = None
-        self._over = False
-        self._said: Said = "used"
-        self._hold(grant.entry)
+        # A store in this process goes by the same clock, so the grant's instant needs no reading.
+        self._since = entry.since if works.local is not None else works.clock()
+        desk.leases[entry.id] = ref(self)
 
-    def _hold(self, entry: Entry) -> None:
-        self._entry = entry
-        self._facts = entry.facts
-        self._seen = self._used = self._gone = self._in_flight = False
-        self._worn: str | None = None
-        self._desk.leases[entry.id] = weakref.ref(self)
+    def _hold(self, grant: Grant) -> None:
+        """Go on with another session under the same lease."""
+        self._over = self._seen = self._used = self._gone = self._in_flight = False
+        self._worn = None
+        self._entry, self._place = grant.entry, grant.place
+        self._since = self._works.clock()
+        self._desk.leases[grant.entry.id] = ref(self)
+
+    @property
+    def _facts(self) -> Facts:
+        return self._entry.facts
 
     # ------------------------------------------------------------------ what it is
 
     @property
     def rid(self) -> str:
         """The session's RID. Reading it counts as possible use by another client (B4)."""
-        self._seen = True
+        self._seen, self._plain = True, False
         return self._entry.rid
 
     @property
     def session(self) -> Session:
         """The session as last seen. Reading it counts as possible use by another client (B4)."""
-        self._seen = True
+        self._seen, self._plain = True, False
         return cast("Session", self._facts.session)  # set at its creation, kept ever since
 
     @property
@@ -181,7 +174,7 @@ class Holding:
 
     def mark_unused(self) -> None:
         """Say that the session was not used: checked, not believed (B4)."""
-        self._said = "unused"
+        self._said, self._plain = "unused", False
 
     def lose(self) -> None:
         """The lease has ended against its holder's will: tell it (B21)."""
@@ -200,13 +193,25 @@ class Holding:
         if self._over:
             return
         self._over = True
+        desk, works, entry = self._desk, self._works, self._entry
+        local = works.local
+        if self._plain and local is not None and not broken and said == "used":
+            # The short way of the same rules, for what nobody did anything with.
+            put = plainly(desk.key, entry, desk.terms)
+            if put is not None:
+                self._forget()
+                answer = local.put_nowait(put)
+                if type(answer) is Done and answer.entry is not None:
+                    desk.held.observe(answer.entry.since - self._since)
+                if put.state == "parked" or not works.quiet(answer.counts, desk.terms):
+                    works.on_change(desk.key, answer.counts, put.deadline_in_s)
+                return
         put = self._ended(said, broken=broken)
         self._forget()
-        desk, works = self._desk, self._works
         desk.held.observe(works.clock() - self._since)
         works.give_back(put)
         if put.state not in ("idle", "parked"):
-            tell(works, desk, put, self._entry)
+            tell(works, desk, put, entry)
 
     def _ended(self, said: Said, *, broken: bool = False, worn: str | None = None) -> Put:
         how = Ending(
@@ -250,11 +255,10 @@ class Holding:
             self.lose()
             self._check_held()
         else:
-            self._facts = facts
             self._entry = answer.entry
 
     def __del__(self) -> None:
-        if getattr(self, "_over", True) or self._works.loop.is_closed():
+        if self._over or self._works.loop.is_closed():
             return
         where = self.where
         warnings.warn(

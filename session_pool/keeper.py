@@ -54,7 +54,6 @@ class Keeper:
         self._works = works
         self._desk_of = desk_of
         self._attend = attend
-        self._planned = 0.0
         self._trimming: set[Desk] = set()
 
     async def run(self) -> None:
@@ -62,8 +61,9 @@ class Keeper:
         while True:
             looking, next_in_s = await self._round()
             if looking is not None:
-                self._planned = self._works.loop.time() + next_in_s
-                await self._works.wait(UPKEEP, self._planned)
+                works = self._works
+                works.wake_at = works.clock() + next_in_s
+                await works.wait(UPKEEP, works.loop.time() + next_in_s)
 
     async def step(self) -> None:
         """Look once after everything that is due now, and see it through."""
@@ -75,9 +75,10 @@ class Keeper:
 
     def poke(self, in_s: float) -> None:
         """Something falls due in so many seconds; wake up in time."""
-        if self._works.loop.time() + in_s < self._planned:
-            self._planned = 0.0
-            self._works.ring(UPKEEP)
+        works = self._works
+        if works.clock() + in_s < works.wake_at:
+            works.wake_at = 0.0
+            works.ring(UPKEEP)
 
     def trim(self, desk: Desk, counts: Counts) -> None:
         """Retire what is replaced or above its cap, if anything is."""
@@ -262,7 +263,7 @@ class Keeper:
     # ------------------------------------------------------------------ caps
 
     def _excess(self, desk: Desk, counts: Counts) -> bool:
-        target = desk.target(self._works.loop.time())
+        target = desk.target(self._works.clock())
         return (
             replaced(counts, target) > 0
             or surplus(counts, desk.terms) > 0
@@ -273,7 +274,7 @@ class Keeper:
         works, terms = self._works, desk.terms
         try:
             counts, _ = await works.store.read(desk.key)
-            ready = replaced(counts, desk.target(works.loop.time()))
+            ready = replaced(counts, desk.target(works.clock()))
             await self._retire(desk, ("ageing",), ready, "replaced")
             counts, _ = await works.store.read(desk.key)
             await self._retire(desk, ("ageing", "idle"), surplus(counts, terms), "surplus")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from types import CodeType, TracebackType
-from typing import Any, Final, Protocol, Self
+from types import TracebackType
+from typing import Any, Final, Protocol, Self, cast
 
 from session_pool.desk import Desk
 from session_pool.errors import (
@@ -27,7 +27,6 @@ from session_pool.model import Exchange
 from session_pool.notes import found_dead
 from session_pool.rules import dead, exchanged
 from session_pool.space import Grant, Put
-from session_pool.works import Works
 
 WORN: Final = {"ContextSizeExceededLimit": "context_size"}
 """Refusals that say: this session can take no more, a new one can (B18)."""
@@ -50,17 +49,9 @@ class Lease(Holding):
         last_exchange: the last finished exchange made through it.
     """
 
-    __slots__ = ("_lock", "_place", "_source", "_stream", "last_exchange")
-
-    def __init__(
-        self, works: Works, desk: Desk, grant: Grant, code: CodeType, lasti: int, source: Source
-    ) -> None:
-        super().__init__(works, desk, grant, code, lasti)
-        self._source = source
-        self._place = grant.place
-        self._lock: asyncio.Lock | None = None
-        self._stream: ExchangeStream | None = None
-        self.last_exchange: Exchange | None = None
+    _lock: asyncio.Lock | None = None
+    _stream: ExchangeStream | None = None
+    last_exchange: Exchange | None = None
 
     @property
     def desk(self) -> Desk:
@@ -175,7 +166,7 @@ class Lease(Holding):
         if exchanges < 0:
             raise ConfigError("touch: exchanges must not be negative")
         self._check_held()
-        self._used = True
+        self._used, self._plain = True, False
         await self._write(exchanged(self._facts, exchanges), self._facts.lifetime_s)
 
     async def renew(self) -> None:
@@ -251,7 +242,8 @@ class Lease(Holding):
             if self._stream is not None:
                 await self._close_stream()
         finally:
-            self._give_back(self._said, broken=error is not None)
+            if not self._over:
+                self._give_back(self._said, broken=error is not None)
 
     # ------------------------------------------------------------------ inside
 
@@ -274,7 +266,7 @@ class Lease(Holding):
         async with self._lock:
             self._check_held()
             self._check_context()
-            self._used = True
+            self._used, self._plain = True, False
             await self._write(self._facts._replace(trace_id=said.trace_id))
             speaker = Speaker(
                 self._works, self._desk.rid, self._entry.rid, self._desk.terms.doubt_s
@@ -325,10 +317,7 @@ class Lease(Holding):
     async def _instead(self, give_up: Put) -> None:
         self._over = True
         self._forget()
-        grant = await self._source.instead(self, give_up)
-        self._over = False
-        self._place = grant.place
-        self._hold(grant.entry)
+        self._hold(await cast("Source", self._works.source).instead(self, give_up))
 
 
 class ExchangeStream:

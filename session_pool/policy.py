@@ -16,8 +16,8 @@ from session_pool.model import Terms
 
 Count = Annotated[int, Field(ge=0, strict=True)]
 AtLeastOne = Annotated[int, Field(ge=1, strict=True)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 AgentVersion = Annotated[str, Field(pattern=r"^\d+\.\d+$")]
 
 
@@ -79,7 +79,7 @@ class AgentPolicy(Options):
     max_parked: AtLeastOne = _option(
         1_000_000, "conversations", "about 1 KiB each; the one unused longest leaves first"
     )
-    acquire_timeout_s: Annotated[float, Field(ge=0)] | None = _option(
+    acquire_timeout_s: Seconds | None = _option(
         60.0, "s", "as long as a person waits for a chatbot; None waits for ever"
     )
     create_timeout_s: Positive = _option(10.0, "s", "twelve times the usual creation")

@@ -18,10 +18,11 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from session_pool.acquire import Acquiring, Acquisition, asking
+from session_pool.closing import CLOSING, Closing
 from session_pool.config import Agent, load
 from session_pool.conversation import Conversation, Key
 from session_pool.creator import Creator
-from session_pool.desk import NOTHING_ASKED, Asked, Desk, error_of
+from session_pool.desk import NOTHING_ASKED, Desk, error_of
 from session_pool.desks import Desks
 from session_pool.errors import AcquireTimeout, ConfigError, PoolClosed
 from session_pool.foundry import (
@@ -36,15 +37,13 @@ from session_pool.foundry import (
     preset_for,
 )
 from session_pool.keeper import Keeper
-from session_pool.lease import Lease
 from session_pool.model import Counts, PoolKey
 from session_pool.policy import AgentPolicy, RequestLimits
-from session_pool.stores.base import Store
+from session_pool.stores.base import LocalStore, Store
 from session_pool.stores.open import open_store
-from session_pool.telemetry import Bus, PoolStats, Subscription, log
+from session_pool.telemetry import Bus, PoolStats, Subscription
 from session_pool.works import Works, clock_of
 
-CLOSING = "closing"
 READY = "ready"
 
 _OPEN: weakref.WeakSet[SessionPool] = weakref.WeakSet()
@@ -97,9 +96,16 @@ class SessionPool:
         self._store_at = store
         self._policy = policy or AgentPolicy()
         self._agents = dict(agents or {})
+        rids: dict[str, str] = {}
         for name, agent in self._agents.items():
             if not isinstance(agent, Agent):
                 raise ConfigError(f"agents.{name}: must be an Agent(rid, policy=None)")
+            twin = self._agents[rids.setdefault(agent.rid, name)]
+            if twin.policy != agent.policy:
+                raise ConfigError(
+                    f"agents.{name}: {rids[agent.rid]} is the same agent with another policy; "
+                    "an agent has one policy, so give both names the same"
+                )
         self._limits = _limits(auth, limits or RequestLimits())
         self._bus = Bus()
         self._refusal: PoolClosed | None = PoolClosed(
@@ -107,7 +113,6 @@ class SessionPool:
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._watched = False
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, **overrides: Any) -> Self:
@@ -142,9 +147,9 @@ class SessionPool:
         if self._loop is not None:
             raise PoolClosed("a pool is opened once; make another one")
         self._loop = asyncio.get_running_loop()
-        clock = clock_of(self._loop)
-        at = self._store_at
+        clock, at = clock_of(self._loop), self._store_at
         store = open_store(at, clock=clock) if isinstance(at, str) else at
+        clock = store.clock if isinstance(store, LocalStore) else clock
         await store.open()
         await self._api.open()
         paced = Paced(self._api, Budget(self._limits))
@@ -196,8 +201,9 @@ class SessionPool:
                     waited_s=works.loop.time() - began,
                     stats=self.stats(),
                 ) from desk.last_error
-            self._watched = True
+            works.watched = True
             await works.wait(READY, until)
+            works.watched = False
 
     async def aclose(self, timeout: float = 10) -> None:
         """Close: refuse, fail waiters, give leases until a deadline and mark the rest lost (B25).
@@ -213,8 +219,10 @@ class SessionPool:
             return
         if self._closing is None:
             self._check()
+            self._works.watched = True
             self._refusal = PoolClosed("the pool is closed; nothing is handed out any more")
-            self._closing = self._works.spawn(self._close(timeout), "close")
+            closing = Closing(works := self._works, self._desks, self._creator, self._keeper)
+            self._closing = works.spawn(closing.run(self._endless, timeout), "close")
         await asyncio.shield(self._closing)
 
     async def __aenter__(self) -> Self:
@@ -296,9 +304,14 @@ class SessionPool:
         """
         if self._loop is None:
             raise self._refusal or PoolClosed("the pool is not open")
+        desks = self._desks.all() if agent is None else [self._desks.of(agent)]
+        local = self._works.local
+        if local is not None:  # another store's counts are those of its last answer
+            for desk in desks:
+                desk.counts = local.read_nowait(desk.key)[0]
         if agent is not None:
-            return self._desks.of(agent).stats()
-        return PoolStats.total({desk.name: desk.stats() for desk in self._desks.all()})
+            return desks[0].stats()
+        return PoolStats.total({desk.name: desk.stats() for desk in desks})
 
     def subscribe(self) -> Subscription:
         """What happens from this call on, as an async iterator of events.
@@ -323,7 +336,7 @@ class SessionPool:
             self._creator.attend(desk, counts)
         if states.get("ageing") or desk.overfull(counts):
             self._keeper.trim(desk, counts)
-        if self._watched:
+        if self._works.watched:
             self._works.ring(READY)
 
     def _desk(self, agent: str) -> Desk:
@@ -347,37 +360,6 @@ class SessionPool:
             f"this pool was opened before a fork (now in process {os.getpid()}); open one after "
             "the fork, in each process"
         )
-
-    # ------------------------------------------------------------------ inside: closing
-
-    async def _close(self, timeout_s: float) -> None:
-        works = self._works
-        deadline = works.loop.time() + timeout_s
-        for desk in self._desks.all():
-            self._rewish(desk)
-        while self._leases() and works.loop.time() < deadline:
-            await works.wait(CLOSING, deadline)
-        await self._creator.aclose(max(0.0, deadline - works.loop.time()))
-        await works.cancel(self._endless)
-        for lease in self._leases():
-            await lease.evict()
-        if not works.store.durable:
-            for desk in self._desks.all():
-                await self._keeper.clear(desk)
-            try:
-                async with asyncio.timeout(max(1.0, deadline - works.loop.time())):
-                    await self._keeper.step()
-            except TimeoutError:
-                log.warning("the pool closed before all never-used sessions were deleted")
-        await works.settle(0)
-        works.close()
-        await self._api.aclose()
-        await works.store.aclose()
-        self._bus.close()
-
-    def _leases(self) -> list[Lease]:
-        held = (ref() for desk in self._desks.all() for ref in desk.leases.values())
-        return [lease for lease in held if lease is not None]
 
 
 def _limits(auth: Auth, asked: RequestLimits) -> Limits:

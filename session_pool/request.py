@@ -25,7 +25,7 @@ from session_pool.events import ConversationReplaced
 from session_pool.foundry import Urgency
 from session_pool.model import FOREVER, Sighting
 from session_pool.notes import found_dead, outlived, tell
-from session_pool.rules import change, confirm, dead, following
+from session_pool.rules import change, confirm, dead, following, left_alone
 from session_pool.space import Done, Grant, Put, Refusal, Ticket, Want
 from session_pool.works import ASK_AGAIN_S, Works
 
@@ -70,7 +70,7 @@ class Request:
 
     async def run(self, place: int | None, instead: Put | None, *, own_only: bool) -> Grant:
         works, desk = self._works, self._desk
-        desk.asked_at = self._began
+        desk.asked_at = works.clock()
         try:
             while True:
                 want = desk.want(self._asked)._replace(own_only=own_only)
@@ -228,6 +228,10 @@ class Request:
                 seen = await self._look(grant)
             case "dead":
                 return self._dead(grant)
+            case "stale":
+                put = left_alone(desk.key, grant.entry, works.next_id())
+                tell(works, desk, put, grant.entry)
+                return put
             case _:
                 return await self._introduced(grant, None)
         if seen is None:

@@ -12,7 +12,7 @@ import math
 from typing import Any, Final, Literal, NamedTuple
 
 from session_pool.model import Counts, Entry, Facts, PoolKey, Session, Sighting, State, Terms
-from session_pool.space import Failure, Grant, Guard, Note, Noted, Put, Ticket
+from session_pool.space import Grant, Guard, Note, Put
 
 CHANGES: Final[dict[tuple[State | None, State | None], str]] = {
     (None, "creating"): "a creation is claimed, before it is sent",
@@ -179,19 +179,13 @@ def surplus(counts: Counts, terms: Terms) -> int:
     return max(0, counts.of("idle", "ageing") - terms.max_idle)
 
 
-def refused(noted: Noted, needs: str, terms: Terms) -> Failure | None:
-    """The failure that fails this caller fast: it needs a creation, and those fail (B10)."""
-    failure = noted.note.failure
-    if failure is None or needs != "new" or noted.age_s >= terms.error_ttl_s:
-        return None
-    return failure
-
-
 # ------------------------------------------------------------------------------------ handing out
 
 
-def confirm(grant: Grant, terms: Terms, note: Note) -> Literal["ready", "look", "dead"]:
-    """Whether a session may be handed out as it is, must be looked at, or counts as dead (B2, B16).
+def confirm(grant: Grant, terms: Terms, note: Note) -> Literal["ready", "look", "dead", "stale"]:
+    """Whether a session may be handed out as it is, must be looked at, is dead, or was left alone.
+
+    Decided at the hand-out itself, whether or not upkeep ran in time (B2, B16).
 
     Only a conversation's own session can come with little life left: a free one has its wish.
     """
@@ -199,9 +193,13 @@ def confirm(grant: Grant, terms: Terms, note: Note) -> Literal["ready", "look", 
     remaining_s, lifetime_s = entry.expires - grant.now, entry.facts.lifetime_s
     if remaining_s <= -HELD_TOO_OLD * lifetime_s:
         return "dead"
+    idled_s = lifetime_s - remaining_s
+    timeout_s = terms.park_timeout_s
+    if entry.facts.exchanges and timeout_s is not None and idled_s >= timeout_s:
+        return "stale"  # counted from its last exchange, which is about when it was given back
     if remaining_s < terms.doubt_s and entry.conversation is not None:
         return "look"
-    suspect = note.early_death_s is not None and lifetime_s - remaining_s >= note.early_death_s
+    suspect = note.early_death_s is not None and idled_s >= note.early_death_s
     return "look" if suspect and entry.facts.exchanges == 0 else "ready"
 
 
@@ -240,13 +238,6 @@ def exchanged(facts: Facts, exchanges: int, seen: Session | None = None) -> Fact
     )
 
 
-def waits_for(ticket: Ticket) -> tuple[str, str | None]:
-    """In which phase a waiter is, and which limit is in its way (B7)."""
-    if ticket.needs == "own":
-        return ("conversation", "conversation")
-    return ("line", "max_leased") if ticket.needs == "room" else ("creation", None)
-
-
 # ------------------------------------------------------------------------------------ giving back
 
 
@@ -272,7 +263,20 @@ class Ending(NamedTuple):
     worn: str | None = None
 
 
-PLAIN: Final = Ending()
+def plainly(key: PoolKey, entry: Entry, terms: Terms) -> Put | None:
+    """What `ended` says of a lease that nobody did anything with, at a fraction of the cost.
+
+    None where that is not one of the two usual cases: parked, or idle by reuse of anyone.
+    """
+    if entry.conversation is not None:
+        lifetime_s = entry.facts.lifetime_s
+        state: State = "parked"
+        look_s = parked_for(lifetime_s, lifetime_s, terms)
+    elif terms.reuse == "anyone":
+        state, look_s = "idle", terms.verify_after_s
+    else:
+        return None
+    return Put(key, entry.id, entry.lease + ".", state, None, entry.fence, None, look_s)
 
 
 def ended(key: PoolKey, entry: Entry, facts: Facts, how: Ending, terms: Terms, op: str) -> Put:
@@ -318,6 +322,12 @@ def parked_for(remaining_s: float, lifetime_s: float, terms: Terms) -> float:
     """Seconds until a parked session is looked at again: its timeout, or when it counts as gone."""
     gone_s = max(0.0, remaining_s) + HELD_TOO_OLD * lifetime_s
     return gone_s if terms.park_timeout_s is None else min(terms.park_timeout_s, gone_s)
+
+
+def left_alone(key: PoolKey, entry: Entry, op: str) -> Put:
+    """What becomes of a session, just handed out, that its conversation left alone for too long."""
+    facts = entry.facts._replace(reason="park_timeout")
+    return Put(key, entry.id, op, "retiring", None, entry.fence, facts, 0.0)
 
 
 def dead(key: PoolKey, entry: Entry, op: str, terms: Terms, *, holder: bool = False) -> Put:

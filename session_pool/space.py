@@ -68,14 +68,14 @@ class Put(NamedTuple):
     state: State | None
     version: int | None = None
     fence: int | None = None
+    facts: Facts | None = None
+    deadline_in_s: float | None = None
+    expires_in_s: float | None = None
+    fresh_in_s: float | None = None
     rid: str | None = None
     agent_version: str | None = None
     pinned: bool | None = None
     unbind: bool = False
-    fresh_in_s: float | None = None
-    expires_in_s: float | None = None
-    deadline_in_s: float | None = None
-    facts: Facts | None = None
     guards: tuple[Guard, ...] = ()
     tally: tuple[tuple[str, int], ...] = ()
 

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 from session_pool.errors import StoreError
 from session_pool.events import TaskRestarted
 from session_pool.foundry import Paced
-from session_pool.model import FOREVER, Counts, PoolKey
+from session_pool.model import FOREVER, Counts, PoolKey, Terms
 from session_pool.space import Done, NotDone, Put
 from session_pool.stores.base import LocalStore, Store
 from session_pool.telemetry import Bus, log
@@ -54,6 +54,12 @@ class Works:
         paced: the remote, through the request budget.
         bus: where events go.
         clock: seconds of this process, the machine's sleep counted.
+
+    Attributes:
+        on_change: told the counts after each change, and when the next look is due.
+        source: where a lease gets another session (`lease.Source`).
+        wake_at: when upkeep wakes up next, by `clock`.
+        watched: somebody wants to hear of every change, however small.
     """
 
     def __init__(self, store: Store, paced: Paced, bus: Bus, clock: Callable[[], float]) -> None:
@@ -65,6 +71,9 @@ class Works:
         self.clock = clock
         self.loop = asyncio.get_running_loop()
         self.holder = secrets.token_hex(6)
+        self.source: object = None
+        self.wake_at = 0.0
+        self.watched = False
         self.on_change: Callable[[PoolKey, Counts, float | None], None] = lambda *_: None
         self._numbers = count(1)
         self._secret = secrets.token_bytes(16)
@@ -137,7 +146,10 @@ class Works:
         while True:
             try:
                 await work()
-            except Exception as error:  # noqa: BLE001  # whatever it is, upkeep must go on
+            except (Exception, asyncio.CancelledError) as error:  # upkeep must go on
+                me = asyncio.current_task()
+                if isinstance(error, asyncio.CancelledError) and (me is None or me.cancelling()):
+                    raise  # it is meant for this task, and did not come out of something it called
                 self.bus.publish(TaskRestarted(task=name, error=type(error).__name__))
                 log.debug("%s died and is started again", name, exc_info=error)
             await asyncio.sleep(RESTART_S)
@@ -160,6 +172,15 @@ class Works:
         answer = local.put_nowait(put)
         self.on_change(put.key, answer.counts, put.deadline_in_s)
         return answer
+
+    def quiet(self, counts: Counts, terms: Terms) -> bool:
+        """Whether a session that went back to lie ready changed nothing anybody must attend to."""
+        states = counts.states
+        return (
+            not (counts.waiting or self.watched)
+            and states.get("idle", 0) <= terms.max_idle
+            and states.get("parked", 0) < terms.max_parked
+        )
 
     def give_back(self, put: Put) -> asyncio.Task[None] | None:
         """End a lease without failing: a store that is away lets it lapse (B21, B23)."""

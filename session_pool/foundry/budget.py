@@ -155,12 +155,12 @@ class Budget:
     # -------------------------------------------------------------------------- for slots only
 
     async def _enter(self, urgency: Urgency, since: float | None) -> None:
-        self._serve()  # those in line first, should their instant have come with the timer late
-        line = self._lines[urgency]
+        self._serve()  # those in line first, should their instant have come and the timer be late
         now = self._now()
-        if not line and self._room(urgency) > 0:
+        if self._room(urgency) > 0:  # so nobody in line before it could use the place
             self._take(urgency, now)
             return
+        line = self._lines[urgency]
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         place = (now if since is None else since, next(self._tickets), turn)
         insort(line, place)

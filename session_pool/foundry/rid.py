@@ -18,7 +18,7 @@ _RID: Final = re.compile(
 _EXAMPLE: Final = "ri.aip-agents..agent.<uuid>"
 
 
-def check_agent_rid(value: str) -> str:
+def check_agent_rid(value: object) -> str:
     """Return `value` if it is the RID of an AIP Agent.
 
     Args:
@@ -27,6 +27,9 @@ def check_agent_rid(value: str) -> str:
     Raises:
         ConfigError: it is none; the message guesses what it is instead.
     """
+    if not isinstance(value, str):
+        kind = type(value).__name__
+        raise ConfigError(f"agent: its RID must be a string, {_EXAMPLE}, not a {kind}")
     found = _RID.fullmatch(value)
     if found and (found["service"], found["type"]) == ("aip-agents", "agent"):
         return value

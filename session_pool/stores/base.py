@@ -133,6 +133,9 @@ class Store(Protocol):
 class LocalStore(Protocol):
     """The operations of the hit path and of giving back, without awaiting."""
 
+    clock: Callable[[], float]
+    """Seconds; the pool goes by the same, so instants of one hold for the other."""
+
     def take_nowait(
         self,
         want: Want,

@@ -2,17 +2,16 @@
 
 Asking, changing and serving; every method takes the store's clock as `now`. Serving is the heart:
 while the key is open and fewer than the cap are leased, the earliest waiter that some entry fits
-gets it, by direct hand-over (B6).
+gets it, by direct hand-over (B6). Each public method leaves nothing unserved that could be, so a
+newcomer may have at once whatever fits it.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
-from heapq import heappop, heappush
-from typing import Literal
+from typing import Final, Literal
 
-from session_pool.model import FOREVER, Counts, Entry, PoolKey, State
+from session_pool.model import FOREVER, Counts, Entry, PoolKey
 from session_pool.space import (
     NO_NOTE,
     Done,
@@ -26,11 +25,20 @@ from session_pool.space import (
     Ticket,
     Want,
 )
-from session_pool.stores.entries import Entries, blank, changed, leased, undone
-from session_pool.stores.waiting import Waiter, Waiting
+from session_pool.stores.deadlines import Deadlines
+from session_pool.stores.entries import Entries
+from session_pool.stores.rows import Row, blank, changed, leased, undone
+from session_pool.stores.waiting import Waiter, Waiting, refusal
 
 Need = Literal["new", "own", "room"]
 Why = Literal["full", "closed", "note", "version", "withdrawn", "empty"]
+
+TOMBSTONE_S: Final = 60.0
+"""How long a withdrawn request stays refused: longer than any take can be on its way."""
+
+_grant: Final[Callable[[type[Grant], tuple[object, ...]], Grant]] = tuple.__new__
+_done: Final[Callable[[type[Done], tuple[object, ...]], Done]] = tuple.__new__
+# Named tuples from all their fields in order, at half the price of calling them.
 
 
 class Counter:
@@ -38,32 +46,38 @@ class Counter:
 
     Args:
         key: whose.
-        ring: told of each waiter that should ask again.
-
-    Attributes:
-        troubled: somebody may run out of patience, or a tombstone stands: settle before acting.
+        rows: the rows of all keys by entry id.
+        deadlines: of all keys.
+        ring: told the request of each waiter that should ask again; must not call back.
     """
 
-    def __init__(self, key: PoolKey, ring: Callable[[Waiter], None]) -> None:
+    def __init__(
+        self,
+        key: PoolKey,
+        rows: dict[str, Row],
+        deadlines: Deadlines,
+        ring: Callable[[str], None],
+    ) -> None:
         self.key = key
-        self.entries = Entries(lambda conversation: self.waiting.promote(conversation))
-        self.waiting = Waiting(self.entries.own)
-        self.counts = Counts(self.entries.count, 0, 0, {})
-        self.cap = 0
-        self.max_waiting = 0
         self.note_version = 0
-        self.troubled = False
+        self.entries = Entries(key, rows)
+        self.waiting = Waiting(self.entries.own, self._tell)
+        self.counts = Counts(self.entries.count, 0, 0, {})
+        self._rows = rows
+        self._deadlines = deadlines
         self._ring = ring
+        self._asking = ""
+        self._cap = 0
+        self._max_waiting = 0
         self._note = NO_NOTE
         self._note_since = 0.0
         self._open = True
-        self._tombstones: OrderedDict[str, float] = OrderedDict()
-        self._patience: list[tuple[float, str]] = []
+        self._tombstones: dict[str, float] = {}
         self._place = 0
 
     # ------------------------------------------------------------------ asking
 
-    def arrive(
+    def take(
         self,
         want: Want,
         request: str,
@@ -71,190 +85,283 @@ class Counter:
         patience_s: float,
         note_version: int,
         place: int | None,
+        instead: Put | None,
+    ) -> Grant | Ticket | Refusal:
+        """See `Store.take`."""
+        waiting = self.waiting
+        if waiting.ends <= now:
+            self.settle(now)
+        cap = want.max_leased
+        # Whether there may be something now that somebody in line should have before this one.
+        freed = instead is not None or cap > self._cap
+        self._cap, self._max_waiting = cap, want.max_waiting
+        if instead is not None:
+            self._put(instead, now)
+        if not waiting.by_request:
+            answer = self._arrive(want, request, now, patience_s, note_version, place, False)
+            if type(answer) is Grant:
+                return answer
+        else:
+            self._asking = request  # it is answered, and need not be rung
+            waiter = waiting.by_request.get(request)
+            if waiter is None:
+                answer = self._arrive(want, request, now, patience_s, note_version, place, freed)
+            else:
+                answer = self._ask_again(waiter, now, patience_s, note_version, freed)
+            self._asking = ""
+        self.serve(now)
+        return answer
+
+    def _arrive(
+        self,
+        want: Want,
+        request: str,
+        now: float,
+        patience_s: float,
+        note_version: int,
+        place: int | None,
+        freed: bool,
     ) -> Grant | Ticket | Refusal:
         """A request that is not in line: served at once, refused, or given a place."""
-        if request in self._tombstones:
+        entries, waiting = self.entries, self.waiting
+        if self._tombstones and self._tombstones.get(request, now) > now:
             return self._refuse("withdrawn", now)
-        held = self.entries.leases.get(request)
-        if held is not None:  # asked again, after the answer was lost
-            return Grant(self.entries.by_id[held], 0, None, now, self.counts, self.note_version)
-        if place is None:
-            self._place = place = self._place + 1
+        row = entries.leases.get(request)
+        if row is not None:  # asked again, after the answer was lost
+            alive = row.entry.lapses > now
+            return self._granted(row, now) if alive else self._refuse("withdrawn", now)
         if not self._open:
             return self._refuse("closed", now)
-        own, behind, conversation = None, False, want.conversation
+        conversation, own, behind = want.conversation, None, False
         if conversation is not None:
-            own, behind = self.entries.own(conversation), self.waiting.behind(conversation)
-            if own is not None and want.agent_version not in (None, own.agent_version):
-                return self._refuse("version", now)
-        if not behind and self.entries.count.get("leased", 0) < self.cap:
-            entry = self.entries.fitting(want, own, now)
-            if entry is not None:
-                return self._lease(entry, want, request, place, now)
+            own, behind = entries.own(conversation), waiting.behind(conversation)
+            verdict = refusal(want, own.entry if own is not None else None)
+            if verdict is not None:
+                return self._refuse(verdict, now)
+        known = place is not None
+        if place is None:
+            self._place = place = self._place + 1
+        if not freed and not behind and entries.count["leased"] < self._cap:
+            row = entries.fitting(want, own, now)
+            if row is not None:
+                self._lease(row, want, request, place, now)
+                return self._granted(row, now)
+        waiter = Waiter(want, request, place, now)
+        waiting.stand(waiter)
+        if freed:
+            self.serve(now)
+            if waiter.row is not None:
+                del waiting.by_request[request]
+                return self._granted(waiter.row, now)
+        why: Why | None = None
         if note_version != self.note_version:
-            return self._refuse("note", now)
-        need = self._need(own)
-        if patience_s <= 0:
-            return self._refuse("empty", now, need)
-        if self.waiting.standing >= self.max_waiting:
-            return self._refuse("full", now, need)
-        waiter = Waiter(want, request, place, now + patience_s)
-        self.waiting.stand(waiter)
-        self._be_patient(waiter)
+            why = "note"
+        elif patience_s <= 0:
+            why = "empty"
+        elif waiting.standing > self._max_waiting and not known:
+            why = "full"
+        need = self._need(conversation)
+        if why is not None:
+            self._leave(waiter, now)
+            return self._refuse(why, now, need)
+        waiting.be_patient(waiter, now + patience_s)
         return Ticket(place, need, self.counts, self.note_version)
 
-    def ask_again(
-        self, waiter: Waiter, now: float, patience_s: float, note_version: int
+    def _ask_again(
+        self, waiter: Waiter, now: float, patience_s: float, note_version: int, freed: bool
     ) -> Grant | Ticket | Refusal:
-        """A request in line says that it is still there, or fetches what it was granted."""
-        if waiter.grant is not None:
-            del self.waiting.by_request[waiter.request]
-            return waiter.grant
-        need = self._need(self.entries.own(waiter.want.conversation))
-        if patience_s <= 0:
+        """A request that was in line says that it is there, or fetches what became of it."""
+        waiting, want = self.waiting, waiter.want
+        if freed:
+            self.serve(now)
+        row = waiter.row
+        if row is not None:
+            del waiting.by_request[waiter.request]
+            if row.entry.lease == waiter.request:
+                if row.entry.lapses > now:
+                    return self._granted(row, now)
+                self._undo(row, now)  # it lapsed before anybody saw it
+            return self._arrive(
+                want, waiter.request, now, patience_s, note_version, waiter.place, freed=True
+            )
+        need = self._need(want.conversation)
+        own = self.entries.own(want.conversation)
+        why: Why | None = waiter.verdict or refusal(want, own.entry if own is not None else None)
+        if why is None and patience_s <= 0:
+            why = "empty"
+        if why is not None:
             self._leave(waiter, now)
-            return self._refuse("empty", now, need)
-        waiter.patience = now + patience_s
-        self._be_patient(waiter)
+            return self._refuse(why, now, need)
+        waiting.be_patient(waiter, now + patience_s)
         if note_version != self.note_version:
-            return self._refuse("note", now)
+            return self._refuse("note", now, need)
         return Ticket(waiter.place, need, self.counts, self.note_version)
 
-    def withdraw(self, request: str, until: float, now: float) -> None:
-        """Take a request out of line, or its grant back, and refuse it until then."""
-        self._tombstones[request] = until
-        self.troubled = True
-        waiter = self.waiting.by_request.get(request)
+    def withdraw(self, request: str, now: float) -> Counts:
+        """See `Store.withdraw`."""
+        waiting, tombstones = self.waiting, self._tombstones
+        if waiting.ends <= now:
+            self.settle(now)
+        while tombstones and tombstones[oldest := next(iter(tombstones))] <= now:
+            del tombstones[oldest]
+        tombstones.pop(request, None)
+        tombstones[request] = now + TOMBSTONE_S
+        waiter, row = waiting.by_request.get(request), self.entries.leases.get(request)
         if waiter is not None:
             self._leave(waiter, now)
-            return
-        held = self.entries.leases.get(request)
-        if held is not None:  # a hit whose answer nobody saw
-            entry = self.entries.by_id[held]
-            state: State = "idle" if entry.conversation is None else "parked"
-            deadline = entry.fresh_until if entry.conversation is None else now
-            former = entry._replace(state=state, deadline=deadline)
-            self.entries.set(entry, undone(entry, former, now))
+        elif row is not None:  # a hit whose answer nobody saw
+            self._undo(row, now)
+        self.serve(now)
+        return self.counts
 
-    def settle(self, now: float) -> bool:
-        """Silent waiters leave, unfetched grants are undone; True where that freed something."""
-        freed = False
-        while self._patience and self._patience[0][0] <= now:
-            _, request = heappop(self._patience)
-            waiter = self.waiting.by_request.get(request)
-            if waiter is None:
-                continue
-            if waiter.patience <= now:
-                self._leave(waiter, now)
-                freed = True
-            else:
-                heappush(self._patience, (waiter.patience, request))
-        while self._tombstones:
-            request, until = next(iter(self._tombstones.items()))
-            if until > now:
-                break
-            del self._tombstones[request]
-        self.troubled = bool(self._patience or self._tombstones)
-        return freed
+    def settle(self, now: float) -> None:
+        """Silent waiters leave, grants that nobody came for are undone, and others get them."""
+        for waiter in self.waiting.silent(now):
+            self._leave(waiter, now)
+        self.serve(now)
 
     # ------------------------------------------------------------------ serving
 
     def serve(self, now: float) -> None:
         """Grant what can be granted, the earliest first, and count who is left."""
-        count, waiting = self.entries.count, self.waiting
-        while self._open and count.get("leased", 0) < self.cap:
+        entries, waiting, counts = self.entries, self.waiting, self.counts
+        while waiting.lines and self._open and entries.count["leased"] < self._cap:
             best: Waiter | None = None
-            found: Entry | None = None
-            for head in waiting.heads():
-                if best is None or head.place < best.place:
-                    own = self.entries.own(head.want.conversation)
-                    entry = self.entries.fitting(head.want, own, now)
-                    if entry is not None:
-                        best, found = head, entry
+            found: Row | None = None
+            for line in waiting.lines.values():
+                head = line.head()
+                if head is not None and (best is None or head < best):
+                    row = entries.fitting(head.want, entries.own(head.want.conversation), now)
+                    if row is not None:
+                        best, found = head, row
             if best is None or found is None:
                 break
             waiting.step_out(best)
-            best.former = found
-            best.grant = self._lease(found, best.want, best.request, best.place, now)
-            self._ring(best)
-        self.counts.waiting = waiting.standing
-        room = self.cap - count.get("leased", 0)
-        self.counts.new = max(0, min(waiting.wanting(), room)) if room > 0 else 0
+            best.row = found
+            self._lease(found, best.want, best.request, best.place, now)
+            self._tell(best)
+        counts.waiting = waiting.standing
+        room = self._cap - entries.count["leased"]
+        counts.new = max(0, min(waiting.wanting, room))
 
-    def _lease(self, entry: Entry, want: Want, request: str, place: int, now: float) -> Grant:
-        held = leased(entry, want, request, now)
-        before = None
+    def _lease(self, row: Row, want: Want, request: str, place: int, now: float) -> None:
+        after = leased(row.entry, want, request, now)
+        self.entries.lease(row, after)
+        row.place = place
+        if after.deadline < row.queued:
+            self._deadlines.queue(row, after.deadline)
         if want.conversation is not None:
-            before = self.entries.memory(want.conversation)
-        self.entries.set(entry, held)
-        return Grant(held, place, before, now, self.counts, self.note_version)
+            self.waiting.promote(want.conversation)
+
+    def _granted(self, row: Row, now: float) -> Grant:
+        entry = row.entry
+        before = self.entries.memory(entry.conversation)
+        return _grant(Grant, (entry, row.place, before, now, self.counts, self.note_version))
 
     def _leave(self, waiter: Waiter, now: float) -> None:
         del self.waiting.by_request[waiter.request]
-        if waiter.grant is None or waiter.former is None:
-            self.waiting.step_out(waiter)
-        else:
-            entry = self.entries.by_id[waiter.grant.entry.id]
-            if entry.lease == waiter.request:
-                self.entries.set(entry, undone(entry, waiter.former, now))
+        row = waiter.row
+        if row is None:
+            if waiter.verdict is None:
+                self.waiting.step_out(waiter)
+        elif row.entry.lease == waiter.request:
+            self._undo(row, now)
 
-    def _be_patient(self, waiter: Waiter) -> None:
-        if waiter.patience != FOREVER:
-            heappush(self._patience, (waiter.patience, waiter.request))
-            self.troubled = True
+    def _undo(self, row: Row, now: float) -> None:
+        if row.former is not None:
+            self._set(row, undone(row.entry, row.former, now), moved=True)
 
-    def _need(self, own: Entry | None) -> Need:
-        if own is not None and own.state != "parked":
+    def _set(self, row: Row, after: Entry, *, moved: bool) -> None:
+        before = row.entry.conversation
+        self.entries.set(row, after, moved=moved)
+        if after.deadline < row.queued:
+            self._deadlines.queue(row, after.deadline)
+        if self.waiting.by_request:
+            self.waiting.promote(before)
+            self.waiting.promote(after.conversation)
+
+    def _need(self, conversation: str | None) -> Need:
+        own = self.entries.own(conversation)
+        if own is not None and own.entry.state != "parked":
             return "own"
-        if self.entries.count.get("leased", 0) >= self.cap:
+        if self.entries.count["leased"] >= self._cap:
             return "room"
         return "new" if own is None else "own"
 
     def _refuse(self, why: Why, now: float, need: Need = "new") -> Refusal:
         return Refusal(why, self.counts, self.noted(now), need)
 
+    def _tell(self, waiter: Waiter) -> None:
+        if waiter.request != self._asking:
+            self._ring(waiter.request)
+
     # ------------------------------------------------------------------ changing
 
     def put(self, put: Put, now: float) -> Done | NotDone:
-        """Compare and set, insert or delete; see `Store.put`."""
-        entry = self.entries.by_id.get(put.id)
-        if entry is None:
-            if put.version is not None or put.fence is not None:
-                return NotDone("absent", self.counts)
-            entry = blank(put.id, now)
-        elif entry.op == put.op:
-            return Done(entry, self.counts)
-        elif put.fence is not None:
-            if entry.state != "leased" or entry.fence != put.fence:
-                return NotDone("changed", self.counts)
-            if entry.lapses <= now:
-                return NotDone("lapsed", self.counts)
-        elif entry.version != put.version:
-            return NotDone("changed", self.counts)
-        if put.guards and not all(self._holds(guard) for guard in put.guards):
-            return NotDone("guard", self.counts)
-        for name, amount in put.tally:
-            self.counts.tally[name] = self.counts.tally.get(name, 0) + amount
-        after = None if put.state is None else changed(entry, put, put.state, now)
-        self.entries.set(entry, after)
-        return Done(after, self.counts)
+        """See `Store.put`."""
+        waiting = self.waiting
+        if waiting.ends <= now:
+            self.settle(now)
+        answer = self._put(put, now)
+        if waiting.by_request:
+            self.serve(now)
+        return answer
 
-    def renew(self, entry_id: str, holder: str, fence: int, now: float, lapses: float) -> bool:
-        """Prolong one lease; frees nothing and serves nobody."""
-        entry = self.entries.by_id[entry_id]
-        if (entry.state, entry.holder, entry.fence) != ("leased", holder, fence):
-            return False
-        if entry.lapses <= now:
-            return False
-        self.entries.retime(entry._replace(lapses=lapses, deadline=lapses))
-        return True
+    def _put(self, put: Put, now: float) -> Done | NotDone:
+        (
+            _, entry_id, op, state, version, fence, _, _, expires_in_s, _, _, agent_version, pinned,
+            _, guards, tally,
+        ) = put  # fmt: skip
+        row, counts = self._rows.get(entry_id), self.counts
+        if row is None:
+            if version is not None or fence is not None:
+                return NotDone("absent", counts)
+            entry = blank(entry_id, now)
+        else:
+            entry = row.entry
+            if row.key is not self.key:
+                return NotDone("absent", counts)
+            if entry.op == op:
+                return Done(entry, counts)
+            if fence is not None:
+                if entry.fence != fence or entry.state != "leased":
+                    return NotDone("changed", counts)
+                if entry.lapses <= now:
+                    return NotDone("lapsed", counts)
+            elif entry.version != version:
+                return NotDone("changed", counts)
+        if state == "leased" and entry.state != "leased":  # only a take leases
+            return NotDone("changed", counts)
+        if guards and not all(map(self._holds, guards)):
+            return NotDone("guard", counts)
+        for name, amount in tally:
+            counts.tally[name] = counts.tally.get(name, 0) + amount
+        if state is None:
+            if row is not None:
+                self.entries.delete(row)
+                self.waiting.promote(entry.conversation)
+            return Done(None, counts)
+        after = changed(entry, put, now)
+        if row is None:
+            row = self.entries.insert(after)
+            if after.deadline < FOREVER:
+                self._deadlines.queue(row, after.deadline)
+        else:
+            kept = expires_in_s is None and agent_version is None and pinned is None
+            self._set(row, after, moved=not kept)
+        return _done(Done, (after, counts))
 
-    def write_note(self, note: Note, *, open_: bool, now: float) -> None:
-        """Replace the note and tell everybody in line."""
-        self._note, self._note_since, self._open = note, now, open_
-        self.note_version += 1
-        for waiter in tuple(self.waiting.by_request.values()):
-            self._ring(waiter)
+    def note(self, version: int, note: Note, now: float, *, open_: bool) -> Noted:
+        """See `Store.note`; everybody in line is told."""
+        if self.waiting.ends <= now:
+            self.settle(now)
+        if self.note_version == version:
+            self._note, self._note_since, self._open = note, now, open_
+            self.note_version += 1
+            for waiter in self.waiting.by_request.values():
+                self._ring(waiter.request)
+            self.serve(now)
+        return self.noted(now)
 
     def noted(self, now: float) -> Noted:
         """The note as it stands."""

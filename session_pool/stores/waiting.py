@@ -5,20 +5,24 @@ everybody without one, stands in the line of its wish (it needs a free session t
 enough, of its version), or in the line `OWN` (its own session is there, and only room under the cap
 is missing). Who comes behind the head of its conversation, or whose session is held or in
 quarantine, stands in that conversation's line alone. So serving looks at one head per wish, never
-along a line.
+along a line. Knows no entries, but for what a conversation's own session is.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+from typing import Final, Literal
 
-from session_pool.model import Entry
-from session_pool.space import Grant, Want
+from session_pool.model import FOREVER, Entry
+from session_pool.space import Want
+from session_pool.stores.rows import Row
 
 Where = tuple[str | None, float]
-OWN: Final[Where] = ("own", 0.0)
+OWN: Final[Where] = (None, -1.0)
+
+SLACK: Final = 64
+"""Heap items of waiters that have left which are not worth a clearing."""
 
 
 class Waiter:
@@ -27,93 +31,107 @@ class Waiter:
     Attributes:
         place: its number; the lowest is the earliest.
         patience: until when it stays without asking again.
+        timed: under which instant it is on the list of those whose patience may end.
         where: the line in which it can be served; None while nothing it could take can exist.
-        grant: what it was granted in line and has not fetched yet.
-        former: that entry as it was before, should the grant have to be undone.
+        row: what it was granted in line and has not fetched yet.
+        verdict: why it stands in line no more, though it was granted nothing.
     """
 
-    __slots__ = ("former", "grant", "patience", "place", "request", "want", "where")
+    __slots__ = ("patience", "place", "request", "row", "timed", "verdict", "want", "where")
 
     def __init__(self, want: Want, request: str, place: int, patience: float) -> None:
         self.want = want
         self.request = request
         self.place = place
         self.patience = patience
+        self.timed = FOREVER
         self.where: Where | None = None
-        self.grant: Grant | None = None
-        self.former: Entry | None = None
+        self.row: Row | None = None
+        self.verdict: Literal["version", "empty"] | None = None
+
+    def __lt__(self, other: Waiter) -> bool:
+        """Whether it is the earlier one; a number that comes twice leaves it to the ids."""
+        return (self.place, self.request) < (other.place, other.request)
 
 
 class Line:
-    """Waiters by their number, the lowest first."""
+    """Waiters by their number, the lowest first; one that left is dropped when its turn comes."""
 
-    __slots__ = ("_by_place",)
+    __slots__ = ("_members", "_order", "promoted")
 
     def __init__(self) -> None:
-        self._by_place: OrderedDict[int, Waiter] = OrderedDict()
+        self._members: set[Waiter] = set()
+        self._order: list[Waiter] = []
+        self.promoted: Waiter | None = None
 
     def __len__(self) -> int:
-        return len(self._by_place)
+        return len(self._members)
 
     def add(self, waiter: Waiter) -> None:
-        """Stand in line; at the end, unless the number is an earlier one that comes back."""
-        line, place = self._by_place, waiter.place
-        early = bool(line) and place < next(reversed(line))
-        line[place] = waiter
-        if early:
-            # Its session was found dead at the hand-out, or it has become the first of its
-            # conversation. All younger numbers go behind it.
-            for younger in sorted(number for number in line if number > place):
-                line.move_to_end(younger)
+        """Stand in line: at the end, unless the number is an earlier one that comes back."""
+        self._members.add(waiter)
+        heappush(self._order, (waiter.place, waiter))
 
     def head(self) -> Waiter | None:
         """Whose turn is next."""
-        for waiter in self._by_place.values():
-            return waiter
+        order, members = self._order, self._members
+        while order:
+            waiter = order[0][1]
+            if waiter in members:
+                return waiter
+            heappop(order)
         return None
 
     def remove(self, waiter: Waiter) -> None:
         """Leave the line."""
-        del self._by_place[waiter.place]
+        self._members.remove(waiter)
+        if len(self._order) > 2 * len(self._members) + SLACK:
+            self._order = [(waiter.place, waiter) for waiter in self._members]
+            heapify(self._order)
 
 
 class Waiting:
-    """The lines of one key.
+    """The lines of one key, and how long those in them stay without a word.
 
     Args:
-        own: answers which session a conversation has.
+        own: answers what session a conversation has.
+        ring: told of each waiter that should ask again.
+
+    Attributes:
+        by_request: those in line, and those who have not fetched what became of them.
+        lines: by wish; none of them is empty.
+        standing: how many are in line.
+        wanting: how many stand for a free session; those of one conversation count once (B8).
+        ends: somebody's patience may end then, and nobody's before.
     """
 
-    def __init__(self, own: Callable[[str], Entry | None]) -> None:
+    def __init__(
+        self, own: Callable[[str | None], Row | None], ring: Callable[[Waiter], None]
+    ) -> None:
         self.by_request: dict[str, Waiter] = {}
+        self.lines: dict[Where, Line] = {}
         self.standing = 0
+        self.wanting = 0
+        self.ends = FOREVER
         self._own = own
-        self._lines: dict[Where, Line] = {}
+        self._ring = ring
         self._conversations: dict[str, Line] = {}
-        self._promoted: dict[str, Waiter] = {}
+        self._patience: list[tuple[float, Waiter]] = []
 
     def behind(self, conversation: str) -> bool:
         """Whether somebody waits already for what this conversation has or will have."""
         return conversation in self._conversations
 
-    def heads(self) -> Iterator[Waiter]:
-        """Who could be served next: the first of each line."""
-        for line in self._lines.values():
-            head = line.head()
-            if head is not None:
-                yield head
-
-    def wanting(self) -> int:
-        """How many stand for a free session; those of one conversation count once (B8)."""
-        return sum(len(line) for where, line in self._lines.items() if where != OWN)
+    # ------------------------------------------------------------------ in and out of line
 
     def stand(self, waiter: Waiter) -> None:
         """Join the line."""
+        want = waiter.want
+        conversation = want.conversation
         self.by_request[waiter.request] = waiter
         self.standing += 1
-        conversation = waiter.want.conversation
         if conversation is None:
-            self._join(waiter, (waiter.want.agent_version, waiter.want.wish_s))
+            self._join(waiter, (want.agent_version, want.wish_s))
             return
         line = self._conversations.get(conversation)
         if line is None:
@@ -127,45 +145,94 @@ class Waiting:
         self._unjoin(waiter)
         conversation = waiter.want.conversation
         if conversation is not None:
-            self._promoted.pop(conversation, None)
             self._conversations[conversation].remove(waiter)
             self.promote(conversation)
 
-    def promote(self, conversation: str) -> None:
-        """Let the first of a conversation, and nobody else of it, stand where it can be served."""
-        line = self._conversations.get(conversation)
-        if line is None:
+    def promote(self, conversation: str | None) -> None:
+        """Let the first of a conversation, and nobody else of it, stand where it can be served.
+
+        To be called when what the conversation has is another, or in another state. One that its
+        session cannot serve any more is told so, and holds nobody up.
+        """
+        line = self._conversations.get(conversation) if conversation is not None else None
+        if line is None or conversation is None:
             return
+        row = self._own(conversation)
+        own = row.entry if row is not None else None
         head = line.head()
-        promoted = self._promoted.get(conversation)
-        if promoted is not None and promoted is not head:
+        while head is not None and (verdict := refusal(head.want, own)) is not None:
+            self.standing -= 1
+            self._unjoin(head)
+            line.remove(head)
+            head.verdict = verdict
+            self._ring(head)
+            head = line.head()
+        where: Where | None = None
+        if head is not None and own is None:
+            where = (head.want.agent_version, head.want.wish_s)
+        elif own is not None and own.state == "parked":
+            where = OWN
+        promoted = line.promoted
+        if promoted is not None and (promoted is not head or promoted.where != where):
             self._unjoin(promoted)
-            del self._promoted[conversation]
+        line.promoted = head
         if head is None:
             del self._conversations[conversation]
-            return
-        own = self._own(conversation)
-        where: Where | None = (head.want.agent_version, head.want.wish_s)
-        if own is not None:
-            where = OWN if own.state == "parked" else None
-        if head.where != where:
-            self._unjoin(head)
-            self._promoted.pop(conversation, None)
-            if where is not None:
-                self._join(head, where)
-                self._promoted[conversation] = head
+        elif where is not None and head.where is None:
+            self._join(head, where)
 
     def _join(self, waiter: Waiter, where: Where) -> None:
-        line = self._lines.get(where)
+        line = self.lines.get(where)
         if line is None:
-            line = self._lines[where] = Line()
+            line = self.lines[where] = Line()
         line.add(waiter)
         waiter.where = where
+        if where is not OWN:
+            self.wanting += 1
 
     def _unjoin(self, waiter: Waiter) -> None:
-        if waiter.where is not None:
-            line = self._lines[waiter.where]
+        where = waiter.where
+        if where is not None:
+            waiter.where = None
+            line = self.lines[where]
             line.remove(waiter)
             if not line:
-                del self._lines[waiter.where]
-            waiter.where = None
+                del self.lines[where]
+            if where is not OWN:
+                self.wanting -= 1
+
+    # ------------------------------------------------------------------ patience
+
+    def be_patient(self, waiter: Waiter, until: float) -> None:
+        """Let a waiter stay until then without asking again."""
+        waiter.patience = until
+        if until < waiter.timed:
+            waiter.timed = until
+            heappush(self._patience, (until, waiter))
+            if len(self._patience) > 2 * len(self.by_request) + SLACK:
+                timed = [waiter for waiter in self.by_request.values() if waiter.timed != FOREVER]
+                self._patience = [(waiter.timed, waiter) for waiter in timed]
+                heapify(self._patience)
+            self.ends = self._patience[0][0]
+
+    def silent(self, now: float) -> list[Waiter]:
+        """Those whose patience has ended."""
+        found = []
+        while self._patience and self._patience[0][0] <= now:
+            at, waiter = heappop(self._patience)
+            if waiter.timed != at or self.by_request.get(waiter.request) is not waiter:
+                continue
+            waiter.timed = FOREVER
+            if waiter.patience <= now:
+                found.append(waiter)
+            else:
+                self.be_patient(waiter, waiter.patience)
+        self.ends = self._patience[0][0] if self._patience else FOREVER
+        return found
+
+
+def refusal(want: Want, own: Entry | None) -> Literal["version", "empty"] | None:
+    """Why the session that its conversation has, or has not, can never serve a want."""
+    if own is None:
+        return "empty" if want.own_only else None
+    return "version" if want.agent_version not in (None, own.agent_version) else None

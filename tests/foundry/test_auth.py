@@ -84,13 +84,13 @@ async def test_a_token_file_is_read_again_for_a_renewal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "Bearer abc", "a b", "a\nb", "é"])
-def test_a_token_that_cannot_be_one_is_refused_unshown(token: str) -> None:
+async def test_a_token_that_cannot_be_one_is_refused_unshown(token: str) -> None:
     with pytest.raises(ConfigError, match="token") as caught:
         StaticToken(token)
     assert "abc" not in str(caught.value)
 
 
-def test_the_subject_is_read_where_it_is_readable() -> None:
+async def test_the_subject_is_read_where_it_is_readable() -> None:
     def jwt(claims: object) -> str:
         body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
         return f"e30.{body}.c2ln"
@@ -233,14 +233,14 @@ async def test_an_answer_without_a_token_is_malformed(body: bytes) -> None:
     ("arguments", "word"),
     [(("", "x"), "client_id"), (("id", " "), "client_secret"), (("id", "x", "a b"), "scopes")],
 )
-def test_credentials_that_cannot_be_meant_are_refused(
+async def test_credentials_that_cannot_be_meant_are_refused(
     arguments: tuple[str, ...], word: str
 ) -> None:
     with pytest.raises(ConfigError, match=word):
-        ClientCredentials(*arguments)  # type: ignore[arg-type] # the mistake under test
+        ClientCredentials(*arguments)
 
 
-def test_credentials_do_not_show_their_secret() -> None:
+async def test_credentials_do_not_show_their_secret() -> None:
     assert repr(ClientCredentials("id", "s3cret")) == "ClientCredentials('id', '***')"
 
 
@@ -250,7 +250,8 @@ def test_credentials_do_not_show_their_secret() -> None:
 async def test_the_background_renews_at_three_quarters_of_the_life() -> None:
     endpoint = Endpoint(life_s=1000)
     async with bound(endpoint) as auth:
-        task = asyncio.create_task(auth.background()[0]())
+        assert auth.background() == (auth.keep_fresh,)
+        task = asyncio.create_task(auth.keep_fresh())
         await asyncio.sleep(2000)
         assert endpoint.at == pytest.approx([0, 750, 1500])
         before = asyncio.get_running_loop().time()

@@ -12,7 +12,6 @@ import pytest
 from session_pool.errors import (
     AgentUnavailable,
     AuthError,
-    PoolClosed,
     RemoteMalformed,
     RemoteRejected,
     RemoteUnavailable,
@@ -380,31 +379,3 @@ async def test_an_empty_404_is_an_absent_api_and_no_dead_session(
     with pytest.raises(AgentUnavailable, match="preview") as caught:
         await client.get_session(AGENT, SESSION, timeout_s=5)
     assert caught.value.error_name is None
-
-
-async def test_a_client_that_is_not_open_says_what_to_do(remote: Remote) -> None:
-    client = FoundryClient(URL, StaticToken("t"))
-    with pytest.raises(PoolClosed, match="open"):
-        await client.get_session(AGENT, SESSION, timeout_s=5)
-    await client.open()
-    await client.open()
-    await client.aclose()
-    await client.aclose()
-    with pytest.raises(PoolClosed):
-        await client.get_session(AGENT, SESSION, timeout_s=5)
-
-
-def test_a_client_used_in_another_loop_says_so() -> None:
-    client = FoundryClient(URL, StaticToken("t"))
-    first = asyncio.new_event_loop()
-    try:
-        first.run_until_complete(client.open())
-        with pytest.raises(PoolClosed, match="another event loop"):
-            asyncio.run(client.get_session(AGENT, SESSION, timeout_s=5))
-        first.run_until_complete(client.aclose())
-    finally:
-        first.close()
-
-
-async def test_reprs_show_state_and_no_secret(client: FoundryClient) -> None:
-    assert repr(client) == "<FoundryClient https://stack.example.com, StaticToken, open>"

@@ -89,9 +89,10 @@ def test_an_agents_rid_is_taken() -> None:
         ("ri.aip-agents.agent.732cd5b4", "a dot is missing"),
         ("ri.aip-agents", "expected"),
         ("x" * 500, "…"),
+        (None, "must be a string"),
     ],
 )
-def test_what_is_no_agents_rid_is_refused_with_a_guess(value: str, hint: str) -> None:
+def test_what_is_no_agents_rid_is_refused_with_a_guess(value: object, hint: str) -> None:
     with pytest.raises(ConfigError) as caught:
         check_agent_rid(value)
     assert hint in str(caught.value)

@@ -71,11 +71,13 @@ async def test_a_stream_that_is_throttled_at_its_entry_is_reported() -> None:
     pool = paced(100)
 
     @asynccontextmanager
-    async def method() -> AsyncIterator[str]:
-        raise RemoteThrottled("slow down", begun=True)
+    async def method(error: Exception | None) -> AsyncIterator[str]:
+        if error is not None:
+            raise error
         yield ""
 
+    error = RemoteThrottled("slow down", begun=True)
     with pytest.raises(RemoteThrottled):
-        await pool.stream(Urgency.EXCHANGE, method).__aenter__()
+        await pool.stream(Urgency.EXCHANGE, method, error).__aenter__()
     assert pool.budget.snapshot().limits.concurrent_requests == 70
     assert in_use(pool) == 0

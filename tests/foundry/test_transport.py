@@ -18,7 +18,7 @@ from session_pool.errors import (
     RemoteRejected,
     RemoteUnavailable,
 )
-from session_pool.foundry import ClientCredentials, FoundryClient, StaticToken
+from session_pool.foundry import ClientCredentials, FoundryClient, StaticToken, transport
 from tests.foundry.stub import AGENT, SESSION, listening, serving, serving_bytes, session_json
 
 pytestmark = pytest.mark.looptime
@@ -52,7 +52,10 @@ async def test_a_port_where_nobody_listens_got_nothing() -> None:
 
 
 async def test_a_port_that_speaks_no_tls_got_nothing_and_the_fix_is_named() -> None:
-    async with serving(lambda request: asyncio.sleep(0, web.Response())) as url:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.Response()
+
+    async with serving(handler) as url:
         error = await look(url.replace("http://", "https://"))
     assert isinstance(error, RemoteUnavailable)
     assert not error.sent
@@ -296,3 +299,24 @@ async def test_a_token_endpoint_that_hangs_leaves_the_request_unsent() -> None:
                 await client.create_session(AGENT, timeout_s=timeout_s)
             assert not caught.value.sent
         await client.aclose()
+
+
+@pytest.mark.parametrize(("slept_s", "took_s"), [(0.0, 3.0), (500.0, 500.0)])
+async def test_a_suspend_within_a_request_is_time_that_it_took(
+    monkeypatch: pytest.MonkeyPatch, slept_s: float, took_s: float
+) -> None:
+    """cpython#106940: the loop's clock stops while the machine sleeps, the session's life not."""
+    counting_sleep = [1000.0]
+    monkeypatch.setattr(transport, "_counting_sleep", lambda: counting_sleep[0])
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(3)
+        counting_sleep[0] += slept_s
+        return web.json_response(session_json())
+
+    async with serving(handler) as url:
+        client = FoundryClient(url, StaticToken("t"))
+        await client.open()
+        made = await client.create_session(AGENT, timeout_s=30)
+        await client.aclose()
+    assert made.remaining_s == 86400 - took_s

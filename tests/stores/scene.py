@@ -76,7 +76,7 @@ class Scene:
 
     def next_id(self, kind: str) -> str:
         """An id of this scene."""
-        return f"{kind}{next(self._ids)}"
+        return f"{kind}#{next(self._ids)}"
 
     # ------------------------------------------------------------------ asking
 

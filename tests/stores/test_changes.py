@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from session_pool.model import FOREVER, Counts, Facts
+from session_pool.model import FOREVER, Facts
 from session_pool.space import Done, Failure, NotDone, Note, Put, Refusal
 from tests.stores.scene import KEY, OTHER, START, Scene, guard, want
 
@@ -31,9 +31,8 @@ async def test_an_insertion_says_everything(scene: Scene) -> None:
     assert (entry.since, entry.fresh_until) == (START, START + 5)
     assert (entry.expires, entry.deadline, entry.lapses) == (START + 10, START + 3, FOREVER)
     assert entry.facts == Facts(exchanges=1)
-    assert answer.counts == Counts({"idle": 1, "leased": 0}, 0, 0, {}) or answer.counts.states == {
-        "idle": 1
-    }
+    counts = answer.counts
+    assert (counts.of("idle"), sum(counts.states.values()), counts.waiting) == (1, 1, 0)
 
 
 async def test_none_leaves_a_field_as_it_was(scene: Scene) -> None:
@@ -107,6 +106,21 @@ async def test_an_idle_entry_is_looked_at_when_it_stops_being_fresh_at_the_lates
     assert (await scene.entry("a")).deadline == START + 20
     await scene.give_back((await scene.granted()).entry)
     assert (await scene.entry("a")).deadline == START + 40
+
+
+async def test_what_is_free_belongs_to_no_conversation(scene: Scene) -> None:
+    await scene.stock("a", "b")
+    await scene.give_back((await scene.granted("talk")).entry)
+    assert (await scene.entry("a")).conversation is None
+    await scene.keep(await scene.park("other", "c", expires=700), "ageing")
+    assert (await scene.entry("c")).conversation is None
+    assert (await scene.granted("talk", wish=650)).entry.id == "c"
+
+
+async def test_nothing_but_a_take_leases(scene: Scene) -> None:
+    await scene.stock("a")
+    assert why(await scene.keep(await scene.entry("a"), "leased")) == "changed"
+    assert why(await scene.store.put(Put(KEY, "b", "op", "leased"))) == "changed"
 
 
 async def test_what_is_not_there_cannot_be_changed(scene: Scene) -> None:

@@ -1,4 +1,4 @@
-"""Asking again, taking back and falling silent: nothing is done twice, nothing is lost (B9, B23)."""
+"""Asking again, taking back, falling silent: nothing is done twice, nothing lost (B9, B23)."""
 
 from __future__ import annotations
 
@@ -261,6 +261,13 @@ async def test_asking_again_renews_the_patience(scene: Scene) -> None:
     assert (await scene.counts()).waiting == 0
 
 
+async def test_asking_again_may_shorten_the_patience(scene: Scene) -> None:
+    await scene.waits(patience=30, request="r")
+    await scene.waits(patience=5, request="r")
+    scene.advance(5)
+    assert (await scene.counts()).waiting == 0
+
+
 async def test_patience_may_have_no_end(scene: Scene) -> None:
     await scene.waits(patience=FOREVER)
     scene.advance(1e6)
@@ -315,7 +322,7 @@ async def test_every_operation_that_names_the_key_settles_it_first(
     if operation == "take":
         await scene.refused(patience=0)
     elif operation == "put":
-        assert isinstance(await scene.give_back((await scene.entry("a"))), NotDone)
+        assert isinstance(await scene.store.put(Put(KEY, "b", "op", None, fence=1)), NotDone)
     elif operation == "withdraw":
         await scene.withdraw("unknown")
     elif operation == "read":

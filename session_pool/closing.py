@@ -1,0 +1,88 @@
+"""The end of a pool, in order: who waits, who holds, what is under way, what is left (B25).
+
+It waits for leases and creations until a deadline, takes back what is still held, and lets go of
+everything whatever fails on the way. What is refused from then on is the pool's matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from session_pool.creator import Creator
+from session_pool.desks import Desks
+from session_pool.errors import StoreError
+from session_pool.keeper import Keeper
+from session_pool.lease import Lease
+from session_pool.telemetry import log
+from session_pool.works import Works
+
+CLOSING: Final = "closing"
+"""Rung at each change while the pool closes."""
+
+AT_LEAST_S: Final = 1.0
+"""For deleting never-used sessions, even where leases took up all of the time."""
+
+
+class Closing:
+    """Closes a pool.
+
+    Args:
+        works, desks, creator, keeper: its parts.
+    """
+
+    def __init__(self, works: Works, desks: Desks, creator: Creator, keeper: Keeper) -> None:
+        self._works = works
+        self._desks = desks
+        self._creator = creator
+        self._keeper = keeper
+
+    async def run(self, endless: set[asyncio.Task[None]], timeout_s: float) -> None:
+        """Close; runs in a task of the pool, so nobody's cancellation stops it half-way.
+
+        Args:
+            endless: the tasks that end with the pool only.
+            timeout_s: seconds for leases and creations.
+        """
+        works = self._works
+        try:
+            await self._wind_up(endless, works.loop.time() + timeout_s)
+        except StoreError as error:
+            log.warning("the pool closed while its store was away: %s", error)
+        finally:
+            await works.cancel({task for task in endless if not task.done()})
+            await works.settle(0)
+            works.close()
+            try:
+                await works.api.aclose()
+            finally:
+                await works.store.aclose()
+                works.bus.close()
+
+    async def _wind_up(self, endless: set[asyncio.Task[None]], deadline: float) -> None:
+        works = self._works
+        for desk in self._desks.all():
+            for request in tuple(desk.waiting):
+                works.ring(request)
+        while self._leases() and works.loop.time() < deadline:
+            await works.wait(CLOSING, deadline)
+        await self._creator.aclose(max(0.0, deadline - works.loop.time()))
+        await works.cancel(endless)
+        for lease in self._leases():
+            await lease.evict()
+        if not works.store.durable:
+            await self._clear(max(AT_LEAST_S, deadline - works.loop.time()))
+
+    async def _clear(self, timeout_s: float) -> None:
+        """Delete the never-used sessions of a store that ends here."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                for desk in self._desks.all():
+                    await self._keeper.clear(desk)
+                await self._keeper.step()
+        except TimeoutError:
+            log.warning("the pool closed before all never-used sessions were deleted")
+
+    def _leases(self) -> list[Lease]:
+        held = (ref() for desk in self._desks.all() for ref in desk.leases.values())
+        return [lease for lease in held if lease is not None]

@@ -1,0 +1,273 @@
+"""A pool and an emulator under one roof, in virtual time, and what must be true when it closes.
+
+`async with house(...)` inside the test (a looptime test has another clock than its fixtures). On
+the way out it asserts that no session is unaccounted for (B24), that none of the pool's tasks is
+left, and that the emulator saw nothing that a pool must never do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Any, Final, TypeVar
+
+from session_pool import (
+    Agent,
+    AgentPolicy,
+    Lease,
+    PoolStats,
+    Reply,
+    SessionPool,
+    StoreUnavailable,
+)
+from session_pool.emulator import Emulator
+from session_pool.events import Event
+from session_pool.model import Counts, Entry, PoolKey, State
+from session_pool.space import Done, Due, Grant, NotDone, Note, Noted, Put, Refusal, Ticket, Want
+from session_pool.stores.memory import MemoryStore
+
+E = TypeVar("E", bound=Event)
+T = TypeVar("T")
+
+COLD: Final = AgentPolicy(min_idle=0)
+"""Nothing is made that nobody asked for: sessions can be counted exactly."""
+
+OTHER_RID: Final = "ri.aip-agents..agent.00000000-0000-4000-8000-00000000000b"
+
+
+def conserve(stats: PoolStats) -> None:
+    """Assert B24 for the pool and for each of its agents."""
+    for one in (stats, *stats.agents.values()):
+        there = one.idle + one.leased + one.parked + one.quarantined + one.retiring
+        assert one.created + one.adopted == there + one.retired, one
+
+
+class House:
+    """A pool, its emulator, and what happened.
+
+    Attributes:
+        emu, pool: the two.
+        agent: the short name of the agent that most tests use.
+        events: what the pool has told so far.
+    """
+
+    def __init__(self, emu: Emulator, pool: SessionPool, agent: str) -> None:
+        self.emu = emu
+        self.pool = pool
+        self.agent = agent
+        self.events: list[Event] = []
+        self._turns = count(1)
+
+    @property
+    def stats(self) -> PoolStats:
+        """The pool's numbers now, found to be conserved."""
+        stats = self.pool.stats()
+        conserve(stats)
+        return stats
+
+    def happened(self, kind: type[E]) -> list[E]:
+        """The events of a kind so far."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    async def lease(self, **wish: Any) -> Lease:
+        """Acquire one of the usual agent's sessions."""
+        return await self.pool.acquire(self.agent, **wish)
+
+    def ask(self, key: str, text: str = "", **more: Any) -> Coroutine[Any, Any, Reply]:
+        """One turn of a conversation, its text marked for the emulator's audit."""
+        text = text or f"turn {next(self._turns)}"
+        return self.pool.conversation(self.agent, key).ask(f"{text} [[{key}]]", **more)
+
+    async def until(self, condition: Callable[[], object], *, within_s: float = 3600.0) -> None:
+        """Let virtual time pass until the condition holds."""
+        async with asyncio.timeout(within_s):
+            while not condition():
+                await asyncio.sleep(0.05)
+
+    async def _listen(self) -> None:
+        async for event in self.pool.subscribe():
+            self.events.append(event)
+
+
+@asynccontextmanager
+async def house(
+    *,
+    policy: AgentPolicy = COLD,
+    agents: dict[str, Agent] | None = None,
+    pool: dict[str, Any] | None = None,
+    close_s: float = 10.0,
+    dirty: Sequence[str] = (),
+    exact: bool = True,
+    **emulator: Any,
+) -> AsyncIterator[House]:
+    """An emulator and an open pool with the agent "orders".
+
+    Args:
+        policy: the pool's.
+        agents: instead of "orders" alone; the first is the usual one.
+        pool: more arguments of `SessionPool`.
+        close_s: for `aclose`.
+        dirty: counters of the audit that this test fills on purpose.
+        exact: the emulator made what the pool counts, unsettled ones at most aside.
+        emulator: settings of the emulator.
+    """
+    before = asyncio.all_tasks()
+    async with Emulator(**emulator) as emu:
+        agents = agents or {"orders": Agent(emu.agent_rid)}
+        given = {"url": emu.url, "token": emu.token, **(pool or {})}
+        opened = SessionPool(policy=policy, agents=agents, **given)
+        home = House(emu, opened, next(iter(agents)))
+        await opened.open()
+        listening = asyncio.create_task(home._listen())
+        try:
+            yield home
+        finally:
+            await opened.aclose(timeout=close_s)
+            await listening
+        stats = home.stats
+        assert stats.leased == stats.creating == stats.waiting == 0, stats
+        audit_is_clean(emu, dirty)
+        if exact:
+            unaccounted = emu.audit().sessions_created - stats.created
+            assert 0 <= unaccounted <= stats.unsettled, (emu.audit(), stats)
+        left = {
+            task.get_name()
+            for task in asyncio.all_tasks() - before
+            if task.get_name().startswith("session_pool")
+        }
+        assert not left, left
+
+
+def audit_is_clean(emu: Emulator, dirty: Sequence[str] = ()) -> None:
+    """Assert that the remote saw nothing that a pool must never do."""
+    audit = emu.audit()
+    for name in (
+        "exchanges_on_dead_sessions",
+        "overlapping_exchanges",
+        "sessions_with_two_marks",
+        "turns_that_lost_a_living_session",
+        "double_begun_texts",
+    ):
+        assert name in dirty or getattr(audit, name) == 0, (name, audit)
+
+
+async def spin(times: int) -> None:
+    """Let the loop turn, without time passing."""
+    for _ in range(times):
+        await asyncio.sleep(0)
+
+
+async def outcome(work: Awaitable[T]) -> T | BaseException:
+    """What became of it: its value, or what it raised (a cancellation too)."""
+    (result,) = await asyncio.gather(work, return_exceptions=True)
+    return result
+
+
+class LocalClock:
+    """Seconds by the running loop, and as many more as a test lets pass at once.
+
+    A jump is a machine that slept or a process that was frozen: no timer fired meanwhile.
+    """
+
+    def __init__(self, begin: float = 0.0) -> None:
+        self.ahead_s = begin
+
+    def __call__(self) -> float:
+        return asyncio.get_running_loop().time() + self.ahead_s
+
+
+class DistantStore:
+    """The memory store as if it were far away: each operation takes a turn, and it may be away.
+
+    Attributes:
+        away: every operation fails.
+        failures: errors to raise instead of answering, by operation, one each.
+    """
+
+    durable = False
+
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self.inner = MemoryStore(clock=clock or LocalClock())
+        self.away = False
+        self.failures: dict[str, list[BaseException]] = {}
+
+    async def _way(self, operation: str) -> None:
+        await asyncio.sleep(0)
+        if self.failures.get(operation):
+            raise self.failures[operation].pop(0)
+        if self.away:
+            raise StoreUnavailable("the store is away")
+
+    async def open(self) -> None:
+        await self.inner.open()
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+    async def take(
+        self,
+        want: Want,
+        request: str,
+        *,
+        patience_s: float,
+        note_version: int,
+        place: int | None = None,
+        instead: Put | None = None,
+    ) -> Grant | Ticket | Refusal:
+        await self._way("take")
+        return await self.inner.take(
+            want,
+            request,
+            patience_s=patience_s,
+            note_version=note_version,
+            place=place,
+            instead=instead,
+        )
+
+    async def put(self, put: Put) -> Done | NotDone:
+        await self._way("put")
+        return await self.inner.put(put)
+
+    async def withdraw(self, key: PoolKey, request: str) -> Counts:
+        await self._way("withdraw")
+        return await self.inner.withdraw(key, request)
+
+    async def renew(
+        self, holder: str, leases: Sequence[tuple[str, int]], ttl_s: float
+    ) -> Sequence[bool]:
+        await self._way("renew")
+        return await self.inner.renew(holder, leases, ttl_s)
+
+    async def due(self, holder: str, *, limit: int, for_s: float) -> Due:
+        await self._way("due")
+        return await self.inner.due(holder, limit=limit, for_s=for_s)
+
+    async def note(self, key: PoolKey, version: int, note: Note, *, open_: bool) -> Noted:
+        await self._way("note")
+        return await self.inner.note(key, version, note, open_=open_)
+
+    async def read(self, key: PoolKey) -> tuple[Counts, Noted]:
+        await self._way("read")
+        return await self.inner.read(key)
+
+    async def find(
+        self,
+        key: PoolKey,
+        *,
+        states: Sequence[State] = (),
+        conversation: str | None = None,
+        limit: int = 100,
+    ) -> Sequence[Entry]:
+        await self._way("find")
+        return await self.inner.find(key, states=states, conversation=conversation, limit=limit)
+
+    async def share(
+        self, principal: str, holder: str, *, limit: float, wish: float, for_s: float
+    ) -> float:
+        await self._way("share")
+        return await self.inner.share(principal, holder, limit=limit, wish=wish, for_s=for_s)
+
+    def watch(self, ring: Callable[[str], None]) -> Callable[[], None]:
+        return self.inner.watch(ring)

@@ -1,0 +1,214 @@
+"""A memory store as one behind a network looks: every answer is awaited, and may be lost.
+
+It has the awaitable operations alone, so the pool cannot tell it from a server's. The answers are
+snapshots, since those of a server are. Which calls fail, and when, is a script; what the operations
+mean is the memory store's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Literal, NamedTuple, TypeVar
+
+from session_pool.errors import StoreUnavailable
+from session_pool.model import Counts, Entry, PoolKey, State
+from session_pool.space import Done, Due, Grant, NotDone, Note, Noted, Put, Refusal, Ticket, Want
+from session_pool.stores.base import Store
+from session_pool.stores.memory import MemoryStore
+
+T = TypeVar("T")
+Answer = TypeVar("Answer", Done, NotDone, Grant, Ticket, Refusal)
+
+When = Literal["before", "after"]
+
+OPERATIONS: Final = frozenset(
+    ("take", "put", "withdraw", "renew", "due", "note", "read", "find", "share")
+)
+
+
+class Mishap(NamedTuple):
+    """A call that fails: before it is done, or after, with its answer lost."""
+
+    operation: str
+    when: When
+
+
+class AwaitingStore:
+    """A store that is awaited.
+
+    Args:
+        clock: seconds.
+        latency_s: on the way there, and the same on the way back; 0 is a turn of the loop.
+
+    Attributes:
+        calls: how often each operation was asked for.
+        away: nothing gets through, for as long as it is true.
+        deaf: doorbells are lost, for as long as it is true.
+    """
+
+    durable = False
+
+    def __init__(self, clock: Callable[[], float], *, latency_s: float = 0.0) -> None:
+        self.inner = MemoryStore(clock=clock)
+        self.latency_s = latency_s
+        self.calls: Counter[str] = Counter()
+        self.away = False
+        self.deaf = False
+        self._mishaps: list[Mishap] = []
+
+    def fail(self, operation: str, when: When, times: int = 1) -> None:
+        """Let the next calls of an operation fail; scripts of one operation follow each other."""
+        assert operation in OPERATIONS, operation
+        self._mishaps.extend([Mishap(operation, when)] * times)
+
+    @property
+    def mishaps_left(self) -> int:
+        """How many scripted failures have not come to pass."""
+        return len(self._mishaps)
+
+    async def open(self) -> None:
+        """Connect."""
+        await self._way()
+
+    async def aclose(self) -> None:
+        """Let go."""
+        await self._way()
+
+    # ------------------------------------------------------------------ the operations
+
+    async def take(
+        self,
+        want: Want,
+        request: str,
+        *,
+        patience_s: float,
+        note_version: int,
+        place: int | None = None,
+        instead: Put | None = None,
+    ) -> Grant | Ticket | Refusal:
+        """See `Store.take`."""
+
+        async def work() -> Grant | Ticket | Refusal:
+            answer = await self.inner.take(
+                want,
+                request,
+                patience_s=patience_s,
+                note_version=note_version,
+                place=place,
+                instead=instead,
+            )
+            return _frozen(answer)
+
+        return await self._do("take", work)
+
+    async def put(self, put: Put) -> Done | NotDone:
+        """See `Store.put`."""
+
+        async def work() -> Done | NotDone:
+            return _frozen(await self.inner.put(put))
+
+        return await self._do("put", work)
+
+    async def withdraw(self, key: PoolKey, request: str) -> Counts:
+        """See `Store.withdraw`."""
+
+        async def work() -> Counts:
+            return _snapshot(await self.inner.withdraw(key, request))
+
+        return await self._do("withdraw", work)
+
+    async def renew(
+        self, holder: str, leases: Sequence[tuple[str, int]], ttl_s: float
+    ) -> Sequence[bool]:
+        """See `Store.renew`."""
+        asked = tuple(leases)
+        return await self._do("renew", lambda: self.inner.renew(holder, asked, ttl_s))
+
+    async def due(self, holder: str, *, limit: int, for_s: float) -> Due:
+        """See `Store.due`."""
+        return await self._do("due", lambda: self.inner.due(holder, limit=limit, for_s=for_s))
+
+    async def note(self, key: PoolKey, version: int, note: Note, *, open_: bool) -> Noted:
+        """See `Store.note`."""
+        return await self._do("note", lambda: self.inner.note(key, version, note, open_=open_))
+
+    async def read(self, key: PoolKey) -> tuple[Counts, Noted]:
+        """See `Store.read`."""
+
+        async def work() -> tuple[Counts, Noted]:
+            counts, noted = await self.inner.read(key)
+            return _snapshot(counts), noted
+
+        return await self._do("read", work)
+
+    async def find(
+        self,
+        key: PoolKey,
+        *,
+        states: Sequence[State] = (),
+        conversation: str | None = None,
+        limit: int = 100,
+    ) -> Sequence[Entry]:
+        """See `Store.find`."""
+        return await self._do(
+            "find",
+            lambda: self.inner.find(key, states=states, conversation=conversation, limit=limit),
+        )
+
+    async def share(
+        self, principal: str, holder: str, *, limit: float, wish: float, for_s: float
+    ) -> float:
+        """See `Store.share`."""
+        return await self._do(
+            "share",
+            lambda: self.inner.share(principal, holder, limit=limit, wish=wish, for_s=for_s),
+        )
+
+    def watch(self, ring: Callable[[str], None]) -> Callable[[], None]:
+        """See `Store.watch`: the bell rings a turn of the loop later, or not at all."""
+        loop = asyncio.get_running_loop()
+
+        def later(request: str) -> None:
+            if not (self.deaf or self.away):
+                loop.call_soon(ring, request)
+
+        return self.inner.watch(later)
+
+    # ------------------------------------------------------------------ the way there and back
+
+    async def _do(self, operation: str, work: Callable[[], Awaitable[T]]) -> T:
+        self.calls[operation] += 1
+        when = self._fate(operation)
+        await self._way()
+        if when == "before" or self.away:
+            raise StoreUnavailable(f"{operation}: not done, as scripted")
+        answer = await work()
+        await self._way()
+        if when == "after" or self.away:
+            raise StoreUnavailable(f"{operation}: done, and its answer lost, as scripted")
+        return answer
+
+    async def _way(self) -> None:
+        await asyncio.sleep(self.latency_s)
+
+    def _fate(self, operation: str) -> When | None:
+        for at, mishap in enumerate(self._mishaps):
+            if mishap.operation == operation:
+                del self._mishaps[at]
+                return mishap.when
+        return None
+
+
+def _snapshot(counts: Counts) -> Counts:
+    return Counts(dict(counts.states), counts.waiting, counts.new, dict(counts.tally))
+
+
+def _frozen(answer: Answer) -> Answer:
+    return answer._replace(counts=_snapshot(answer.counts))
+
+
+def as_store(store: AwaitingStore) -> Store:
+    """The same, for the type checker to see that it is one."""
+    return store
