@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEMO := $(VENV)/.demo
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all check fix bench docs clean
@@ -10,17 +11,20 @@ READY := $(VENV)/.ready
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(READY): pyproject.toml constraints.txt
+# The demo needs less than the tests, and who sees it first should not wait for the rest.
+$(READY): WANTED := dev
+$(DEMO): WANTED := cli
+$(READY) $(DEMO): pyproject.toml constraints.txt
 	@if command -v uv >/dev/null 2>&1; then \
 		uv venv -q --allow-existing --python $(PYTHON) $(VENV) && \
-		uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[dev]'; \
+		uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[$(WANTED)]'; \
 	else \
 		$(PYTHON) -m venv $(VENV) && \
-		$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
+		$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$(WANTED)]'; \
 	fi
 	@touch $@
 
-demo: $(READY) ## run the main job against an emulated Foundry stack (about 20 s)
+demo: $(or $(wildcard $(READY)),$(DEMO)) ## run the main job against an emulated Foundry stack (about 20 s)
 	@$(BIN)/session-pool demo
 
 test: $(READY) ## every test, on the Python at hand

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
 from types import CodeType, TracebackType
 from typing import Any, cast
 
 from session_pool.conversation import Key, conversation_key
 from session_pool.desk import NOTHING_ASKED, Asked, Desk
-from session_pool.errors import AlreadyHeld, ConfigError, PoolClosed
+from session_pool.errors import AlreadyHeld, ConfigError, PoolClosed, SessionGone
 from session_pool.lease import Lease
 from session_pool.model import FOREVER
 from session_pool.policy import AgentPolicy
@@ -46,7 +47,13 @@ class Acquiring:
         self._refusal = refusal
 
     def hit(
-        self, local: LocalStore, desk: Desk, asked: Asked, code: CodeType, lasti: int
+        self,
+        local: LocalStore,
+        desk: Desk,
+        asked: Asked,
+        patience_s: float,
+        code: CodeType,
+        lasti: int,
     ) -> Lease | First:
         """The short way, for a store in this process: a lease at once, or how far it came."""
         works, conversation = self._works, asked.conversation
@@ -55,7 +62,7 @@ class Acquiring:
         request = works.next_id()
         want = desk.plain if asked is NOTHING_ASKED else desk.want(asked)
         noted = desk.noted
-        answer = local.take_nowait(want, request, patience_s=FOREVER, note_version=noted.version)
+        answer = local.take_nowait(want, request, patience_s=patience_s, note_version=noted.version)
         if type(answer) is not Grant or answer.before is not None:
             return First(request, want, answer)
         # What `confirm` says of a free session that nobody suspects, without asking it.
@@ -88,10 +95,13 @@ class Acquiring:
             code, lasti: where it was asked for.
             first: how far the short way came.
         """
-        if asked.conversation is not None:
-            self._refuse_own(desk, asked.conversation)
-        grant = await self.grant(desk, asked, timeout_s, first=first)
-        return self._lease(desk, grant, code, lasti)
+        conversation = asked.conversation
+        if conversation is not None:
+            self._refuse_own(desk, conversation)
+        grant = await Request(self._works, self._refusal, desk, asked, timeout_s, first).run()
+        if conversation is not None:
+            desk.talking[conversation] = asyncio.current_task()
+        return Lease(self._works, desk, grant, code, lasti)
 
     async def of_conversation(
         self, desk: Desk, conversation: str, timeout_s: float | None
@@ -107,8 +117,10 @@ class Acquiring:
         asked, timeout_s = Asked(conversation), desk.policy.acquire_timeout_s
         found = await works.store.find(desk.key, conversation=conversation)
         if any(entry.state not in ("retiring", "gone") for entry in found):
-            grant = await self.grant(desk, asked, timeout_s, own_only=True)
-            await works.put(forgotten(desk.key, grant.entry, works.next_id(), delete_remote))
+            request = Request(works, self._refusal, desk, asked, timeout_s, None)
+            with suppress(SessionGone):  # then there is only its memory to forget
+                grant = await request.run(own_only=True)
+                await works.put(forgotten(desk.key, grant.entry, works.next_id(), delete_remote))
         for entry in await works.store.find(desk.key, conversation=conversation):
             await works.put(unremembered(desk.key, entry, works.next_id()))
 
@@ -116,33 +128,12 @@ class Acquiring:
         """Give up the session of a lease and take another, its place in line kept (B5, B6)."""
         desk = lease.desk
         asked = Asked(lease.conversation, lease.pinned_version)
-        grant = await self.grant(
-            desk, asked, desk.policy.acquire_timeout_s, place=lease.place, instead=give_up
-        )
+        timeout_s = desk.policy.acquire_timeout_s
+        request = Request(self._works, self._refusal, desk, asked, timeout_s, None)
+        grant = await request.run(lease.place, give_up)
         if asked.conversation is not None:
             desk.talking[asked.conversation] = asyncio.current_task()
         return grant
-
-    async def grant(
-        self,
-        desk: Desk,
-        asked: Asked = NOTHING_ASKED,
-        timeout_s: float | None = None,
-        *,
-        place: int | None = None,
-        instead: Put | None = None,
-        own_only: bool = False,
-        first: First | None = None,
-    ) -> Grant:
-        """Ask, wait and confirm until there is a session, or a reason why not."""
-        request = Request(self._works, self._refusal, desk, asked, timeout_s, first)
-        return await request.run(place, instead, own_only=own_only)
-
-    def _lease(self, desk: Desk, grant: Grant, code: CodeType, lasti: int) -> Lease:
-        conversation = grant.entry.conversation
-        if conversation is not None:
-            desk.talking[conversation] = asyncio.current_task()
-        return Lease(self._works, desk, grant, code, lasti)
 
     def _refuse_own(self, desk: Desk, conversation: str) -> None:
         holder = desk.talking.get(conversation)
@@ -195,7 +186,8 @@ class Acquisition:
         local = acquiring.local
         if local is None:
             return None
-        answer = acquiring.hit(local, self._desk, self._asked, self._code, self._lasti)
+        patience_s = FOREVER if self._timeout_s != 0 else 0.0
+        answer = acquiring.hit(local, self._desk, self._asked, patience_s, self._code, self._lasti)
         if type(answer) is Lease:
             return answer
         self._first = cast("First", answer)

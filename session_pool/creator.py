@@ -171,6 +171,8 @@ class Creator:
         took_s = works.loop.time() - started
         desk.creates.observe(took_s)
         desk.creating.pop(entry_id, None)
+        if seen.remaining_s <= 0:  # first the note, or the change below would start the next one
+            await self._note_failure(desk, _BORN_EXPIRED)
         await works.put(
             born(
                 desk.key,
@@ -192,8 +194,8 @@ class Creator:
             )
         )
         if seen.remaining_s <= 0:
-            await self._note_failure(desk, _BORN_EXPIRED)
-        elif desk.noted.note.failure is not None:
+            return
+        if desk.noted.note.failure is not None:
             await write_note(works, desk, lambda note: note._replace(failure=None))
         else:
             desk.last_error = None

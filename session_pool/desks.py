@@ -11,6 +11,7 @@ from session_pool.errors import ConfigError
 from session_pool.foundry import check_agent_rid
 from session_pool.model import PoolKey
 from session_pool.policy import AgentPolicy
+from session_pool.telemetry import log
 from session_pool.works import Works
 
 PRINCIPAL: Final = "default"
@@ -72,6 +73,12 @@ class Desks:
     def _add(self, name: str, rid: str, policy: AgentPolicy, *, listed: bool) -> Desk:
         desk = self._by_name.get(rid)
         if desk is None:
+            if policy.reuse == "anyone":
+                log.warning(
+                    'reuse="anyone" for %s: whoever gets a session of it reads what others said '
+                    "in it; meant for stateless work only",
+                    name,
+                )
             works = self._works
             desk = Desk(
                 name,

@@ -41,10 +41,16 @@ from session_pool.model import Counts, PoolKey
 from session_pool.policy import AgentPolicy, RequestLimits
 from session_pool.stores.base import LocalStore, Store
 from session_pool.stores.open import open_store
-from session_pool.telemetry import Bus, PoolStats, Subscription
+from session_pool.telemetry import Bus, PoolStats, Subscription, log
 from session_pool.works import Works, clock_of
 
 READY = "ready"
+
+MEMORY_ENDS = (
+    "conversations on memory:// end with this process, and other workers do not know them; the "
+    'cure is store="sqlite:///pool.db", which comes with the next release'
+)
+"""Said once, at the first conversation (B28)."""
 
 _OPEN: weakref.WeakSet[SessionPool] = weakref.WeakSet()
 
@@ -113,6 +119,7 @@ class SessionPool:
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._warned = False
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, **overrides: Any) -> Self:
@@ -277,6 +284,8 @@ class SessionPool:
         asked = NOTHING_ASKED
         if not (conversation is None and agent_version is None and min_remaining_s is None):
             asked = asking(conversation, agent_version, min_remaining_s)
+            if conversation is not None:
+                self._warn_of_memory()
         caller = sys._getframe(1)
         return Acquisition(self._acquiring, desk, asked, timeout, caller.f_code, caller.f_lasti)
 
@@ -291,7 +300,9 @@ class SessionPool:
             ConfigError: no such agent, or an empty key.
         """
         desk = self._desk(agent)
-        return Conversation(self._acquiring, desk, key)
+        talk = Conversation(self._acquiring, desk, key)
+        self._warn_of_memory()
+        return talk
 
     # ------------------------------------------------------------------ looking
 
@@ -338,6 +349,11 @@ class SessionPool:
             self._keeper.trim(desk, counts)
         if self._works.watched:
             self._works.ring(READY)
+
+    def _warn_of_memory(self) -> None:
+        if not (self._warned or self._works.store.durable):
+            self._warned = True
+            log.warning(MEMORY_ENDS)
 
     def _desk(self, agent: str) -> Desk:
         self._check()

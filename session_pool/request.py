@@ -45,7 +45,18 @@ class First(NamedTuple):
 
 
 class Request:
-    """One acquire on its way."""
+    """One acquire on its way.
+
+    Args:
+        works: the pool's means.
+        refusal: why nothing is handed out any more, or None.
+        desk: the agent's.
+        asked: what the caller asked for.
+        timeout_s: seconds for the whole; None waits for ever, 0 not at all.
+        first: how far the short way came.
+    """
+
+    _ticket: Ticket | None = None
 
     def __init__(
         self,
@@ -63,27 +74,52 @@ class Request:
         self._began = works.loop.time()
         self._deadline = FOREVER if timeout_s is None else self._began + timeout_s
         self._last_look = timeout_s == 0
-        self._waited = False
-        self._ticket: Ticket | None = None
         self._first = first
         self._id = first.request if first is not None else ""
 
-    async def run(self, place: int | None, instead: Put | None, *, own_only: bool) -> Grant:
-        works, desk = self._works, self._desk
-        desk.asked_at = works.clock()
+    async def run(
+        self,
+        place: int | None = None,
+        instead: Put | None = None,
+        *,
+        own_only: bool = False,
+    ) -> Grant:
+        """Ask, wait and confirm until there is a session, or a reason why not.
+
+        Args:
+            place: the number in line that it had before.
+            instead: what becomes of the session that it had before.
+            own_only: take what the conversation has, or nothing.
+        """
+        works, desk, first = self._works, self._desk, self._first
+        answer = first.answer if first is not None else None
         try:
+            if first is None:
+                desk.asked_at = works.clock()
+            want = self._want(own_only) if first is None else first.want
             while True:
-                want = desk.want(self._asked)._replace(own_only=own_only)
-                grant = await self._granted(want, place, instead)
-                instead = None
-                if grant is None:  # what it may wish for has changed: ask anew, at its place
-                    place = self._ticket.place if self._ticket is not None else place
-                    continue
-                confirmed = await self._confirmed(grant)
-                if isinstance(confirmed, Grant):
-                    desk.waits.observe(works.loop.time() - self._began)
-                    return confirmed
-                place, instead = grant.place, confirmed
+                if answer is None:
+                    self._check_open()
+                    self._id = self._id or works.next_id()
+                    answer = await self._take(want, place, instead)
+                    instead = None
+                if type(answer) is Grant:
+                    confirmed = await self._confirmed(answer)
+                    if isinstance(confirmed, Grant):
+                        desk.waits.observe(works.loop.time() - self._began)
+                        return confirmed
+                    place, instead, self._id = answer.place, confirmed, ""
+                elif type(answer) is Refusal:
+                    self._refused(answer)
+                elif type(answer) is Ticket:
+                    await self._wait(answer, own_only)
+                    if self._want(own_only) != want:
+                        # What it may wish for has changed: it asks anew, at its place.
+                        works.withdraw(desk.key, self._id)
+                        place, self._id = answer.place, ""
+                if not self._id:
+                    want = self._want(own_only)
+                answer = None
         except BaseException:
             # Nobody has seen its RID: out of the line, or back with what it was granted.
             if self._id:
@@ -92,66 +128,61 @@ class Request:
                 works.give_back(instead)
             raise
 
-    async def _granted(self, want: Want, place: int | None, instead: Put | None) -> Grant | None:
-        works, desk = self._works, self._desk
-        first, self._first = self._first, None
-        if first is None:
-            self._id = works.next_id()
-        try:
-            while True:
-                self._check_open()
-                if first is not None:
-                    answer, first = first.answer, None
-                else:
-                    answer = await self._take(want, place, instead)
-                instead = None
-                works.on_change(desk.key, answer.counts, None)
-                if isinstance(answer, Grant):
-                    return answer
-                if isinstance(answer, Refusal):
-                    await self._refused(answer)
-                    continue
-                self._ticket = answer
-                self._fail_fast(answer.needs)
-                if not self._waited:
-                    self._waited = True
-                    desk.waited += 1
-                desk.waiting[self._id] = self._asked
-                in_time = await works.wait(self._id, self._deadline)
-                self._last_look = not in_time and works.loop.time() >= self._deadline
-                if desk.want(self._asked)._replace(own_only=want.own_only) != want:
-                    works.withdraw(desk.key, self._id)
-                    self._id = ""
-                    return None
-        finally:
-            desk.waiting.pop(self._id, None)
+    def _want(self, own_only: bool) -> Want:
+        want = self._desk.want(self._asked)
+        return want._replace(own_only=True) if own_only else want
 
     async def _take(
         self, want: Want, place: int | None, instead: Put | None
     ) -> Grant | Ticket | Refusal:
-        version = self._desk.noted.version
-        local = self._works.local
-        if local is not None:
-            return local.take_nowait(
+        works, version = self._works, self._desk.noted.version
+        if works.local is not None:
+            patience_s = 0.0 if self._last_look else FOREVER
+            answer = works.local.take_nowait(
                 want,
                 self._id,
-                patience_s=0.0 if self._last_look else FOREVER,
+                patience_s=patience_s,
                 note_version=version,
                 place=place,
                 instead=instead,
             )
-        return await self._works.store.take(
-            want,
-            self._id,
-            patience_s=0.0 if self._last_look else PATIENCE_S,
-            note_version=version,
-            place=place,
-            instead=instead,
-        )
+        else:
+            answer = await works.store.take(
+                want,
+                self._id,
+                patience_s=0.0 if self._last_look else PATIENCE_S,
+                note_version=version,
+                place=place,
+                instead=instead,
+            )
+        if type(answer) is not Ticket:
+            works.on_change(self._desk.key, answer.counts, None)
+        return answer
+
+    async def _wait(self, ticket: Ticket, own_only: bool) -> None:
+        """Stand in line until the bell rings, or the time is up."""
+        if own_only and ticket.needs == "new":
+            raise SessionGone("the conversation has no session any more")
+        works, desk, request = self._works, self._desk, self._id
+        if desk.noted.note.failure is not None:
+            self._fail_fast(ticket.needs)
+        if self._ticket is None:
+            desk.waited += 1
+        self._ticket = ticket
+        desk.waiting[request] = self._asked
+        if ticket.counts.new:
+            works.on_change(desk.key, ticket.counts, None)
+        bell = works.bell(request, self._deadline)
+        try:
+            in_time = await bell
+        finally:
+            works.silence(request)
+            del desk.waiting[request]
+        self._last_look = not in_time and works.loop.time() >= self._deadline
 
     # ------------------------------------------------------------------ refused
 
-    async def _refused(self, refusal: Refusal) -> None:
+    def _refused(self, refusal: Refusal) -> None:
         desk = self._desk
         desk.take_note(refusal.noted, self._works.clock())
         match refusal.why:
@@ -224,6 +255,8 @@ class Request:
         """The grant, known to be alive, or what becomes of the session that is not."""
         works, desk = self._works, self._desk
         match confirm(grant, desk.terms, desk.noted.note):
+            case "ready" if grant.before is None:
+                return grant
             case "look":
                 seen = await self._look(grant)
             case "dead":

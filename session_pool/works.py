@@ -217,6 +217,13 @@ class Works:
 
         Cancelling it leaves nothing behind.
         """
+        try:
+            return await self.bell(request, until)
+        finally:
+            self.silence(request)
+
+    def bell(self, request: str, until: float) -> asyncio.Future[bool]:
+        """What `wait` awaits, for who says `silence` afterwards himself."""
         future: asyncio.Future[bool] = self.loop.create_future()
         self._bells[request] = future
         if self.local is None:
@@ -225,13 +232,14 @@ class Works:
             heappush(self._deadlines, (until, next(self._numbers), future))
             if self._timer is None or until < self._timer.when():
                 self._set_timer()
-        try:
-            return await future
-        finally:
-            del self._bells[request]
-            if len(self._deadlines) > 64 + 2 * len(self._bells):
-                self._deadlines = [item for item in self._deadlines if not item[2].done()]
-                heapify(self._deadlines)
+        return future
+
+    def silence(self, request: str) -> None:
+        """Wait no more under this id."""
+        del self._bells[request]
+        if len(self._deadlines) > 64 + 2 * len(self._bells):
+            self._deadlines = [item for item in self._deadlines if not item[2].done()]
+            heapify(self._deadlines)
 
     def ring(self, request: str) -> None:
         """Wake who waits under this id, if anybody does."""

@@ -11,7 +11,7 @@ import os
 import secrets
 import signal
 import sys
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 
 import typer
 
@@ -30,8 +30,11 @@ app: Final = typer.Typer(
     help="Live, exclusively leased conversation sessions of AIP Agents.",
 )
 
-# Whatever typer refuses on a command line: under it stand its missing, unknown and bad options.
-_USAGE: Final = next(one for one in typer.BadParameter.__mro__ if one.__name__ == "ClickException")
+# Whatever typer refuses on a command line. The class is click's, which newer typers carry inside.
+_USAGE: Final = cast(
+    "type[Exception]",
+    next(one for one in typer.BadParameter.__mro__ if one.__name__ == "ClickException"),
+)
 
 
 class Wrong(Exception):

@@ -172,7 +172,8 @@ def _conserved(seen: Evidence) -> Claim:
     stats, server = seen.stats, seen.audit.sessions_created
     terms = {state: getattr(stats, state) for state in STATES}
     value = {"created": stats.created, "adopted": stats.adopted, **terms}
-    value |= {"looks": seen.looks, "unbalanced": seen.unbalanced, "by_the_server": server}
+    value |= {"looks": seen.looks, "unbalanced": seen.unbalanced}
+    value |= {"created_by_the_end": seen.made, "made_by_the_server": server}
     shown = " + ".join(f"{count} {state}" for state, count in terms.items() if count) or "0"
     known = seen.made <= server <= seen.made + seen.unsettled
     return Claim(

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from random import Random
 from typing import Final
 
 from session_pool import SessionPool
@@ -102,13 +100,14 @@ class _Show:
         self._pool = pool
         self._emulator = emulator
         self._witness = Witness(emulator, plan.lifetime_s)
-        self._began = time.monotonic()
+        self._time = asyncio.get_running_loop().time
+        self._began = self._time()
         self._frame: Frame | None = None
         self._people = People(
             pool,
             now=emulator.now,
             lifetime_s=plan.lifetime_s,
-            chance=Random(plan.seed),  # noqa: S311 - chance to repeat, not to keep secrets
+            seed=plan.seed,
             news=self._news,
         )
 
@@ -177,7 +176,7 @@ class _Show:
         self._screen.news(self._at_s(), line)
 
     def _at_s(self) -> float:
-        return time.monotonic() - self._began
+        return self._time() - self._began
 
 
 def exit_code(summary: Summary, stop: Stop) -> int:

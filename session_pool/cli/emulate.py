@@ -10,7 +10,6 @@ import difflib
 import json
 import os
 import textwrap
-from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import fields
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
@@ -119,7 +118,8 @@ def hello(emulator: Emulator) -> list[str]:
         lines += [f"export FOUNDRY_HOSTNAME={url}", f"export FOUNDRY_TOKEN={token}", ""]
     return [
         *lines,
-        f"{curl} -H 'Authorization: Bearer {token}' --json '{{}}' \\",
+        f"{curl} -X POST -H 'Authorization: Bearer {token}' \\",
+        "  -H 'Content-Type: application/json' -d '{}' \\",
         f"  '{base}/api/v2/aipAgents/agents/{emulator.agent_rid}/sessions?preview=true'",
     ]
 

@@ -98,9 +98,7 @@ class Witness:
             left_to_expire=self._left_to_expire(),
             lost=len(lost),
             announced=sum(1 for turn in lost if turn.context == "lost"),
-            misled=sum(
-                1 for turn, truth in truths if truth.context not in ("lost", turn.context)
-            ),
+            misled=sum(1 for turn, truth in truths if truth.context not in ("lost", turn.context)),
             looks=self.looks,
             unbalanced=self.unbalanced,
             stats=stats,

@@ -87,7 +87,7 @@ class People:
         pool: an open pool with the demo's agents.
         now: the server's clock, in seconds.
         lifetime_s: of a session.
-        chance: where words and pauses come from.
+        seed: of words and pauses; everybody has their own chances, so order changes nothing.
         news: told what is worth telling, in one line.
 
     Attributes:
@@ -100,7 +100,7 @@ class People:
         *,
         now: Callable[[], float],
         lifetime_s: float,
-        chance: Random,
+        seed: int,
         news: Callable[[str], None],
     ) -> None:
         self.turns: list[Turn] = []
@@ -108,7 +108,7 @@ class People:
         self._now = now
         self._seconds = 0.0
         self._lifetime_s = lifetime_s
-        self._chance = chance
+        self._seed = seed
         self._news = news
         self._over = asyncio.Event()
 
@@ -120,9 +120,7 @@ class People:
         self._seconds = seconds
         async with asyncio.TaskGroup() as group:
             for number in range(CONVERSATIONS):
-                # One begins in each twelfth of the first half, so that all have time to go on.
-                begins = (number + self._chance.random()) / CONVERSATIONS * 0.5 * seconds
-                group.create_task(self._converse(number, begins))
+                group.create_task(self._converse(number))
             for number in range(WORKERS):
                 group.create_task(self._work(number))
             await self._pause(seconds)
@@ -135,30 +133,36 @@ class People:
         except TimeoutError:
             pass  # the pause is over, and the demo is not
 
-    def _moment(self) -> float:
-        """A pause between turns, in seconds: mostly short, and well within a session's life."""
-        usual = self._seconds / 16
-        return min(self._chance.lognormvariate(0.0, 0.5) * usual, 0.5 * self._lifetime_s)
+    def _chances(self, name: str) -> Random:
+        return Random(f"{self._seed} {name}")  # noqa: S311 - to play the same again, no secret
+
+    def _moment_s(self, chance: Random) -> float:
+        """A pause between turns: mostly short, and well within a session's life."""
+        usual_s = self._seconds / 16
+        return min(chance.lognormvariate(0.0, 0.5) * usual_s, 0.5 * self._lifetime_s)
 
     # ------------------------------------------------------------------ chatbots
 
-    async def _converse(self, number: int, begins: float) -> None:
+    async def _converse(self, number: int) -> None:
         agent = list(AGENTS)[number % len(AGENTS)]
         mark = f"{agent}-{number // len(AGENTS) + 1}"
         talk = self._pool.conversation(agent, ("demo", mark))
-        await self._pause(begins)
+        chance = self._chances(mark)
+        # One begins in each twelfth of the first half, so that all have time to go on.
+        await self._pause((number + chance.random()) / CONVERSATIONS * 0.5 * self._seconds)
         count = 0
         while not self._over.is_set():
             count += 1
-            await self._say(talk, Turn(mark, agent, count, self._now()))
-            away_s = self._moment()
+            words = chance.choice(_WORDS[agent])
+            await self._say(talk, Turn(mark, agent, count, self._now()), words)
+            away_s = self._moment_s(chance)
             if number < FORGETFUL and count == 2:
-                away_s = self._lifetime_s * self._chance.uniform(1.3, 1.6)
+                away_s = self._lifetime_s * chance.uniform(1.3, 1.6)
                 self._news(f"{mark} is silent for {away_s:.1f} s, longer than its session lives")
             await self._pause(away_s)
 
-    async def _say(self, talk: Conversation, turn: Turn) -> None:
-        text = f"{self._words(turn.agent)} ({turn.number}) [[{turn.mark}]]"
+    async def _say(self, talk: Conversation, turn: Turn, words: str) -> None:
+        text = f"{words} ({turn.number}) [[{turn.mark}]]"
         self.turns.append(turn)
         try:
             if turn.number % 2:
@@ -185,9 +189,10 @@ class People:
 
     async def _work(self, number: int) -> None:
         agent = list(AGENTS)[number]
+        chance = self._chances(f"{agent}-job")
         job = 0
         while not self._over.is_set():
-            await self._pause(self._moment())
+            await self._pause(self._moment_s(chance))
             job += 1
             mark = f"{agent}-job-{job}"
             turn = Turn(mark, agent, 1, self._now(), conversation=False)
@@ -197,19 +202,16 @@ class People:
                         self._news(f"{mark} had nothing to do, and gives {lease.rid[-6:]} back")
                         await lease.release(unused=True)
                         continue
-                    for count in range(1, 1 + self._chance.randint(1, 2)):
+                    for count in range(1, 1 + chance.randint(1, 2)):
                         turn = Turn(mark, agent, count, self._now(), conversation=False)
                         self.turns.append(turn)
-                        text = f"{self._words(agent)} ({count}) [[{mark}]]"
+                        text = f"{chance.choice(_WORDS[agent])} ({count}) [[{mark}]]"
                         exchange = await lease.blocking_continue(text)
                         turn.session_rid, turn.trace_id = lease.rid, exchange.trace_id
             except SessionPoolError as error:
                 if turn not in self.turns:  # not even a session was to be had
                     self.turns.append(turn)
                 self._failed(turn, error)
-
-    def _words(self, agent: str) -> str:
-        return self._chance.choice(_WORDS[agent])
 
     def _failed(self, turn: Turn, error: SessionPoolError) -> None:
         turn.error = type(error).__name__

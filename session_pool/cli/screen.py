@@ -165,9 +165,9 @@ class LiveScreen:
         """Draw."""
         at_s, seconds = min(frame.at_s, frame.seconds), frame.seconds
         done = round(24 * at_s / seconds)
-        bar = Text("━" * done, "green") + Text("━" * (24 - done), "bright_black")
+        bar = Text("━" * done, "green") + Text("━" * (24 - done), "dim")
         head = Text(f"session-pool demo  {at_s:4.0f} of {seconds:.0f} s  ") + bar
-        latest = [Text(line, "bright_black") for line in self._latest]
+        latest = [Text(line, "dim") for line in self._latest]
         lines = [head, Text(), *_styled(table(frame)), Text(), *latest]
         self._live.update(_sheet(lines), refresh=True)
 
@@ -245,7 +245,7 @@ def _ticks(out: Any) -> tuple[str, str]:
 def _styled(rows: list[str]) -> list[Text]:
     heads, agents, total = rows[:2], rows[2:-1], rows[-1]
     return [
-        *(Text(row, "bright_black") for row in heads),
+        *(Text(row, "dim") for row in heads),
         *map(Text, agents),
         Text(total, "bold"),
     ]

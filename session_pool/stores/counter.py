@@ -230,15 +230,16 @@ class Counter:
             found: Row | None = None
             for line in waiting.lines.values():
                 head = line.head()
-                if head is not None and (best is None or head < best):
+                if head is not None and (best is None or head.turn < best.turn):
                     row = entries.fitting(head.want, entries.own(head.want.conversation), now)
                     if row is not None:
                         best, found = head, row
             if best is None or found is None:
                 break
+            # In this order: those behind it in its conversation must see that it has a session.
+            self._lease(found, best.want, best.request, best.place, now)
             waiting.step_out(best)
             best.row = found
-            self._lease(found, best.want, best.request, best.place, now)
             self._tell(best)
         counts.waiting = waiting.standing
         room = self._cap - entries.count["leased"]

@@ -50,8 +50,8 @@ class Waiter:
         self.verdict: Literal["version", "empty"] | None = None
 
     def __lt__(self, other: Waiter) -> bool:
-        """Whether it is the earlier one; a number that comes twice leaves it to the ids."""
-        return (self.place, self.request) < (other.place, other.request)
+        """Settles the order of two that came with the same number, or leave at the same instant."""
+        return self.request < other.request
 
 
 class Line:
@@ -61,7 +61,7 @@ class Line:
 
     def __init__(self) -> None:
         self._members: set[Waiter] = set()
-        self._order: list[Waiter] = []
+        self._order: list[tuple[int, Waiter]] = []
         self.promoted: Waiter | None = None
 
     def __len__(self) -> int:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
-from time import perf_counter
 from typing import Any, ClassVar
 
 import aiohttp
@@ -21,6 +20,9 @@ from aiohttp.client_reqrep import ClientRequest
 
 from session_pool import Agent, AgentPolicy, SessionPool
 from tests.benchmarks.remote import AGENT, Remote
+
+Note = Callable[[int], object]
+"""Told of each turn as it ends."""
 
 
 class Peer(ABC):
@@ -47,8 +49,8 @@ class Peer(ABC):
         """Take an item and give it back, so many times."""
 
     @abstractmethod
-    async def turns(self, turns: Iterator[int], ends: list[float]) -> None:
-        """For each turn: take an item, hold it over a `sleep(0)`, give it back, note the time."""
+    async def turns(self, turns: Iterator[int], note: Note) -> None:
+        """For each turn: take an item, hold it over a `sleep(0)`, give it back, note it."""
 
 
 class Pool(Peer):
@@ -77,12 +79,12 @@ class Pool(Peer):
             async with pool.acquire(AGENT):
                 pass
 
-    async def turns(self, turns: Iterator[int], ends: list[float]) -> None:
+    async def turns(self, turns: Iterator[int], note: Note) -> None:
         pool = self.pool
-        for _ in turns:
+        for turn in turns:
             async with pool.acquire(AGENT):
                 await asyncio.sleep(0)
-            ends.append(perf_counter())
+            note(turn)
 
 
 class Queue(Peer):
@@ -105,13 +107,13 @@ class Queue(Peer):
             item = await queue.get()
             queue.put_nowait(item)
 
-    async def turns(self, turns: Iterator[int], ends: list[float]) -> None:
+    async def turns(self, turns: Iterator[int], note: Note) -> None:
         queue = self._queue
-        for _ in turns:
+        for turn in turns:
             item = await queue.get()
             await asyncio.sleep(0)
             queue.put_nowait(item)
-            ends.append(perf_counter())
+            note(turn)
 
 
 class Semaphore(Peer):
@@ -132,12 +134,12 @@ class Semaphore(Peer):
             async with semaphore:
                 pass
 
-    async def turns(self, turns: Iterator[int], ends: list[float]) -> None:
+    async def turns(self, turns: Iterator[int], note: Note) -> None:
         semaphore = self._semaphore
-        for _ in turns:
+        for turn in turns:
             async with semaphore:
                 await asyncio.sleep(0)
-            ends.append(perf_counter())
+            note(turn)
 
 
 class AiohttpConnector(Peer):
@@ -175,13 +177,13 @@ class AiohttpConnector(Peer):
             connection = await connector.connect(request, [], timeout)
             connection.release()
 
-    async def turns(self, turns: Iterator[int], ends: list[float]) -> None:
+    async def turns(self, turns: Iterator[int], note: Note) -> None:
         connector, request, timeout = self._connector, self._request, self._timeout
-        for _ in turns:
+        for turn in turns:
             connection = await connector.connect(request, [], timeout)
             await asyncio.sleep(0)
             connection.release()
-            ends.append(perf_counter())
+            note(turn)
 
 
 class _ServerEnd(asyncio.Protocol):
@@ -228,13 +230,13 @@ class SqlAlchemy(Peer):
             connection = await engine.raw_connection()
             connection.close()
 
-    async def turns(self, turns: Iterator[int], ends: list[float]) -> None:
+    async def turns(self, turns: Iterator[int], note: Note) -> None:
         engine = self._engine
-        for _ in turns:
+        for turn in turns:
             connection = await engine.raw_connection()
             await asyncio.sleep(0)
             connection.close()
-            ends.append(perf_counter())
+            note(turn)
 
 
 def everybody() -> tuple[list[Peer], tuple[str, ...]]:

@@ -34,6 +34,9 @@ T = TypeVar("T")
 COLD: Final = AgentPolicy(min_idle=0)
 """Nothing is made that nobody asked for: sessions can be counted exactly."""
 
+LEFT: Final = ("turns_that_lost_a_living_session",)
+"""For tests in which a conversation leaves a living session behind on purpose."""
+
 OTHER_RID: Final = "ri.aip-agents..agent.00000000-0000-4000-8000-00000000000b"
 
 

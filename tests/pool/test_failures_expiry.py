@@ -193,7 +193,7 @@ async def test_google_auth_library_nodejs_158_the_margin_has_the_right_sign(
             async with home.pool.acquire(home.agent, conversation="a") as lease:
                 true_s = record.dies_ns / 1e9 - home.emu.now() + FLOAT_S
                 assert true_s - 2.5 <= lease.remaining_s() <= true_s
-                await lease.blocking_continue(f"turn {step} [[a]]")
+                await lease.blocking_continue(f"step {step} [[a]]")
                 true_s = record.dies_ns / 1e9 - home.emu.now() + FLOAT_S
                 assert true_s - 2.5 <= lease.remaining_s() <= true_s
 

@@ -205,6 +205,19 @@ async def test_a_conflict_is_told_to_whoever_asks_again_before_its_turn(scene: S
     await scene.granted("talk", request="r1")
 
 
+async def test_own_only_behind_others_waits_for_what_they_get(scene: Scene) -> None:
+    parked = await scene.park("talk", "a")
+    held = (await scene.granted("talk")).entry
+    assert held.id == parked.id
+    await scene.waits("talk", request="next")
+    await scene.waits("talk", request="forget", own_only=True)
+    await scene.stock("b")
+    await scene.give_back(held, "gone")
+    assert scene.rung == ["next"]
+    await scene.give_back((await scene.granted("talk", request="next")).entry, "parked")
+    assert (await scene.granted("talk", request="forget", own_only=True)).entry.id == "b"
+
+
 # ---------------------------------------------------------------------------- found dead
 
 

@@ -1,0 +1,103 @@
+"""The way in: what is imported when, what is missing, and what help and wrong usage look like."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from session_pool import cli
+from tests.cli.processes import PATIENCE_S, ROOT, environment, run
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - the code is the test's own
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+
+def test_importing_the_package_imports_nothing_of_the_command_line() -> None:
+    done = python(
+        "import sys, session_pool\n"
+        "print(sorted({'typer', 'rich', 'click', 'session_pool.cli', 'session_pool.emulator'}"
+        " & set(sys.modules)))"
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_a_missing_extra_is_one_line_that_says_how_to_get_it(missing: str) -> None:
+    done = python(
+        f"import sys; sys.modules[{missing!r}] = None\nfrom session_pool.cli import main; main()"
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "session-pool: the command line is an extra: pip install 'session-pool[cli]'\n"
+    )
+
+
+def test_another_missing_module_is_not_taken_for_the_extra() -> None:
+    done = python("import sys; sys.modules['aiohttp'] = None\nimport session_pool.cli")
+    assert "ModuleNotFoundError" in done.stderr
+
+
+def test_the_installed_command_is_main() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"session-pool": "session_pool.cli:main"}
+    assert callable(cli.main)
+
+
+def test_without_a_command_it_says_what_there_is() -> None:
+    done = run()
+    assert done.returncode == 2
+    assert [name for name in ("demo", "emulator") if f"\n  {name} " in done.stdout] == [
+        "demo",
+        "emulator",
+    ]
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("demo",), ("emulator",)], ids=["itself", "demo", "emulator"]
+)
+def test_help_has_an_example_and_fits_80_columns(words: tuple[str, ...]) -> None:
+    done = run(*words, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"session-pool {words[0] if words else 'demo'}" in done.stdout.partition("Example")[2]
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("serve",),
+        ("demo", "--jsn"),
+        ("demo", "--seconds", "0"),
+        ("demo", "--seconds", "nan"),
+        ("demo", "--lifetime-s", "long"),
+        ("demo", "extra"),
+        ("demo", "--fault", "create"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(words: tuple[str, ...]) -> None:
+    done = run(*words)
+    assert done.returncode == 2
+    assert done.stderr.startswith("session-pool: ")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == "" or words[-1] == "create"
+
+
+def test_a_fault_that_stops_the_demo_is_one_line_and_exit_code_1() -> None:
+    done = run("demo", "--json", "--fault", "create:*:AgentNotFound")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("session-pool: the demo could not be played: ")
+    assert "AgentNotFound" in done.stderr
+    assert done.stderr.count("\n") == 1
