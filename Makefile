@@ -30,12 +30,15 @@ demo: $(or $(wildcard $(READY)),$(DEMO)) ## run the main job against an emulated
 test: $(READY) ## every test, on the Python at hand
 	@$(BIN)/python -m pytest -n 2 -q $(ARGS)
 
-test-all: ## every test on Python 3.11, 3.12 and 3.13, where they are
+test-all: ## every test on Python 3.11, 3.12 and 3.13, where they are (pyenv's too)
 	@for v in 3.11 3.12 3.13; do \
-		if ! command -v python$$v >/dev/null 2>&1 || ! python$$v -c '' 2>/dev/null; then \
-			echo "== python$$v is not here"; continue; fi; \
-		echo "== python$$v"; \
-		$(MAKE) --no-print-directory test PYTHON=python$$v VENV=.venvs/$$v || exit 1; \
+		python=$$(command -v python$$v || true); \
+		if ! "$$python" -c '' >/dev/null 2>&1; then \
+			python=$$(pyenv prefix "$$(pyenv versions --bare 2>/dev/null | grep "^$$v\." | tail -n 1)" 2>/dev/null)/bin/python; \
+		fi; \
+		if ! "$$python" -c '' >/dev/null 2>&1; then echo "== Python $$v is not here"; continue; fi; \
+		echo "== Python $$v"; \
+		$(MAKE) --no-print-directory test PYTHON="$$python" VENV=.venvs/$$v || exit 1; \
 	done
 
 check: $(READY) ## format, lint, strict types, import directions (under a minute)

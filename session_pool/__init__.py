@@ -1,5 +1,7 @@
 """Live, exclusively leased conversation sessions of Foundry's AIP Agents, for asyncio."""
 
+from importlib import import_module
+
 from session_pool.config import Agent
 from session_pool.conversation import Conversation, Reply
 from session_pool.errors import (
@@ -67,3 +69,10 @@ __all__ = [
     "StoreUnavailable",
     "StoreMismatch",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # The emulator is for development: it is there when asked for, and costs nothing until then.
+    if name == "emulator":
+        return import_module("session_pool.emulator")
+    raise AttributeError(f"module 'session_pool' has no attribute {name!r}")

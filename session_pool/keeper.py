@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
 from session_pool.desk import Desk
 from session_pool.errors import RemoteRejected, SessionGone, SessionPoolError
@@ -146,30 +146,36 @@ class Keeper:
         tell(works, desk, put, entry)
 
     async def _evidence(self, desk: Desk, entry: Entry) -> Evidence:
-        trace_id = entry.facts.trace_id
+        trace: Literal["complete", "running", "unknown"] | None = None
         try:
-            if trace_id is not None:
-                try:
-                    over = await self._works.paced.call(
-                        Urgency.CONFIRM,
-                        self._works.api.trace_complete,
-                        desk.rid,
-                        entry.rid,
-                        trace_id,
-                        timeout_s=LOOK_TIMEOUT_S,
-                    )
-                except RemoteRejected as error:
-                    unknown = error.error_name == "SessionTraceNotFound"
-                    return Evidence("unknown" if unknown else None)
-                if not over:
-                    return Evidence("running")
-                return Evidence("complete", await self._see(desk, entry, Urgency.CONFIRM))
-            return Evidence(None, await self._see(desk, entry, Urgency.CONFIRM))
+            trace = await self._trace(desk, entry)
+            if trace == "running":
+                return Evidence(trace)
+            return Evidence(trace, await self._see(desk, entry, Urgency.CONFIRM))
         except SessionGone:
             return Evidence(gone=True)
         except SessionPoolError as error:
             log.debug("a session in quarantine could not be looked at", exc_info=error)
-            return Evidence()
+            return Evidence(trace)
+
+    async def _trace(
+        self, desk: Desk, entry: Entry
+    ) -> Literal["complete", "running", "unknown"] | None:
+        """What the trace of the exchange in flight tells, if there is one and it tells anything."""
+        if entry.facts.trace_id is None:
+            return None
+        try:
+            over = await self._works.paced.call(
+                Urgency.CONFIRM,
+                self._works.api.trace_complete,
+                desk.rid,
+                entry.rid,
+                entry.facts.trace_id,
+                timeout_s=LOOK_TIMEOUT_S,
+            )
+        except RemoteRejected as error:
+            return "unknown" if error.error_name == "SessionTraceNotFound" else None
+        return "complete" if over else "running"
 
     async def _see(self, desk: Desk, entry: Entry, urgency: Urgency) -> Sighting:
         return await self._works.paced.call(

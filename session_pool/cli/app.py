@@ -20,14 +20,13 @@ from session_pool.cli import demo as demonstration
 from session_pool.cli import emulate
 from session_pool.cli.screen import SilentScreen, screen_for
 from session_pool.cli.stopping import stopping
-from session_pool.emulator import Emulator
+from session_pool.emulator import AGENT_RID, AgentSetup, Emulator
 
 # Plain help, which reads the same in a terminal, a pipe and a log.
 app: Final = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Live, exclusively leased conversation sessions of AIP Agents.",
 )
 
 # Whatever typer refuses on a command line. The class is click's, which newer typers carry inside.
@@ -72,7 +71,7 @@ def _tell(message: str, code: int) -> int:
 
 @app.callback(invoke_without_command=True)
 def root(context: typer.Context) -> None:
-    """Live, exclusively leased conversation sessions of AIP Agents.
+    """Live, exclusively leased conversation sessions of Foundry's AIP Agents.
 
     Example: session-pool demo
     """
@@ -149,14 +148,15 @@ Examples:
   session-pool emulator
   session-pool emulator --lifetime-s 60 --fault create:3:lost_after \\
     --fault 'exchange:10%:429:retry_after=2'
-  session-pool emulator --listen 127.0.0.1:0 --set on_disconnect=abandon --json
+  session-pool emulator --listen 127.0.0.1:0 --set any_agent=no --json
 """
 
 _EMULATOR_EPILOG: Final = f"""\b
 A fault is operation:which:kind[:option=value]...
-  operation  create, get, list, delete, blocking_continue, streaming_continue,
-             cancel, content, trace, token, ...; or exchange, api, any
-  which      a number (the third: 3), * (each), /5 (each fifth), 10% (by chance)
+  operation  create, get, list, delete, blocking_continue,
+             streaming_continue, cancel, content, trace, token, ...;
+             or exchange, api, any
+  which      3 (the third), * (each), /5 (each fifth), 10% (by chance)
   kind       an error's name (AgentNotFound), or one of these:
 
 \b
@@ -199,7 +199,9 @@ def emulator(
             "token_lifetime_s": token_lifetime_s,
             **dict(emulate.setting(text) for text in set_ or ()),
         }
-        server = Emulator(listen=listen, faults=fault or (), seed=seed, **settings)
+        # The agent that is told of exists even where no other does (any_agent=no).
+        known = {AGENT_RID: AgentSetup()}
+        server = Emulator(listen=listen, faults=fault or (), agents=known, seed=seed, **settings)
     except ValueError as error:
         raise Wrong(str(error)) from error
     raise typer.Exit(asyncio.run(_emulator(server, listen, as_json=as_json)))

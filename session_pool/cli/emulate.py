@@ -135,6 +135,6 @@ def kinds() -> str:
     lines = []
     for kind, meaning in KINDS.items():
         lines += textwrap.wrap(
-            f"  {kind:<17}{meaning}", 78, subsequent_indent=" " * 19, break_on_hyphens=False
+            f"  {kind:<17}{meaning}", 76, subsequent_indent=" " * 19, break_on_hyphens=False
         )
     return "\n".join(lines)

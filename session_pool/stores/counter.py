@@ -128,14 +128,14 @@ class Counter:
             return self._refuse("withdrawn", now)
         row = entries.leases.get(request)
         if row is not None:  # asked again, after the answer was lost
-            alive = row.entry.lapses > now
+            alive = _alive(row, request, now)
             return self._granted(row, now) if alive else self._refuse("withdrawn", now)
         if not self._open:
             return self._refuse("closed", now)
         conversation, own, behind = want.conversation, None, False
         if conversation is not None:
             own, behind = entries.own(conversation), waiting.behind(conversation)
-            verdict = refusal(want, own.entry if own is not None else None)
+            verdict = refusal(want, own)
             if verdict is not None:
                 return self._refuse(verdict, now)
         known = place is not None
@@ -171,22 +171,22 @@ class Counter:
         self, waiter: Waiter, now: float, patience_s: float, note_version: int, freed: bool
     ) -> Grant | Ticket | Refusal:
         """A request that was in line says that it is there, or fetches what became of it."""
-        waiting, want = self.waiting, waiter.want
+        waiting, want, row = self.waiting, waiter.want, waiter.row
+        if row is not None and not _alive(row, waiter.request, now):
+            # Its session was taken away, or lapsed before anybody saw it: back to its old place.
+            waiter.row = None
+            waiting.stand(waiter)
+            if row.entry.lease == waiter.request:
+                self._undo(row, now)
+            freed = True
         if freed:
             self.serve(now)
-        row = waiter.row
-        if row is not None:
+        if waiter.row is not None:
             del waiting.by_request[waiter.request]
-            if row.entry.lease == waiter.request:
-                if row.entry.lapses > now:
-                    return self._granted(row, now)
-                self._undo(row, now)  # it lapsed before anybody saw it
-            return self._arrive(
-                want, waiter.request, now, patience_s, note_version, waiter.place, freed=True
-            )
+            return self._granted(waiter.row, now)
         need = self._need(want.conversation)
         own = self.entries.own(want.conversation)
-        why: Why | None = waiter.verdict or refusal(want, own.entry if own is not None else None)
+        why: Why | None = waiter.verdict or refusal(want, own)
         if why is None and patience_s <= 0:
             why = "empty"
         if why is not None:
@@ -225,12 +225,16 @@ class Counter:
     def serve(self, now: float) -> None:
         """Grant what can be granted, the earliest first, and count who is left."""
         entries, waiting, counts = self.entries, self.waiting, self.counts
-        while waiting.lines and self._open and entries.count["leased"] < self._cap:
+        while True:
+            if waiting.vain:
+                waiting.dismiss()
+            if not (waiting.lines and self._open and entries.count["leased"] < self._cap):
+                break
             best: Waiter | None = None
             found: Row | None = None
             for line in waiting.lines.values():
                 head = line.head()
-                if head is not None and (best is None or head.turn < best.turn):
+                if head is not None and (best is None or head.comes_before(best)):
                     row = entries.fitting(head.want, entries.own(head.want.conversation), now)
                     if row is not None:
                         best, found = head, row
@@ -375,3 +379,7 @@ class Counter:
         if name == "new":
             return self.counts.new
         return self.counts.waiting if name == "waiting" else self.entries.count.get(name, 0)
+
+
+def _alive(row: Row, request: str, now: float) -> bool:
+    return row.entry.lease == request and row.entry.lapses > now

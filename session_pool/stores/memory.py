@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from session_pool.model import FOREVER, Counts, Entry, PoolKey, State
 from session_pool.space import Done, Due, Grant, NotDone, Note, Noted, Put, Refusal, Ticket, Want
@@ -19,7 +19,7 @@ from session_pool.stores.counter import Counter
 from session_pool.stores.deadlines import Deadlines
 from session_pool.stores.rows import Row
 
-_Answer = TypeVar("_Answer", Grant, Ticket, Refusal, Done, NotDone)
+_Answer = TypeVar("_Answer", bound=Grant | Ticket | Refusal | Done | NotDone)
 
 DEFAULT_CLOCK: Final[Callable[[], float]] = (
     partial(time.clock_gettime, time.CLOCK_BOOTTIME)
@@ -145,7 +145,7 @@ class MemoryStore:
         for_s: float,
     ) -> Due:
         """See `Store.due`."""
-        now, claimed = self._clock(), []
+        now, claimed = self._clock(), list[tuple[PoolKey, Entry]]()
         row = self._deadlines.next()
         while row is not None and row.entry.deadline <= now and len(claimed) < limit:
             claimed.append((row.key, row.entry))
@@ -214,8 +214,8 @@ def _holds(entry: Entry, holder: str, fence: int, now: float) -> bool:
 
 
 def _still(answer: _Answer) -> _Answer:
-    # What is awaited keeps the counts of its moment; what is had at once may be read at once.
-    return answer._replace(counts=_copied(answer.counts))
+    # What is awaited keeps the counts of its moment; what is had at once is read at once.
+    return cast("_Answer", answer._replace(counts=_copied(answer.counts)))
 
 
 def _copied(counts: Counts) -> Counts:

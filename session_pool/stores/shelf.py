@@ -38,7 +38,7 @@ class Shelf:
         """The free one that ends first, of those that live until `least_expires` or longer."""
         slots, at = self._slots, self._start
         if at < len(slots) and slots[at][0] < least_expires:
-            at = bisect_left(slots, (least_expires,), at)  # type: ignore[type-var]  # a prefix
+            at = bisect_left(slots, (least_expires,), at)  # a prefix is before what it begins
         while at < len(slots):
             row = slots[at][2]
             if row.entry.state != "leased":

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from typing import Final, Literal
 
-from session_pool.model import FOREVER, Entry
+from session_pool.model import FOREVER
 from session_pool.space import Want
 from session_pool.stores.rows import Row
 
@@ -48,6 +48,10 @@ class Waiter:
         self.where: Where | None = None
         self.row: Row | None = None
         self.verdict: Literal["version", "empty"] | None = None
+
+    def comes_before(self, other: Waiter) -> bool:
+        """Whether its turn is earlier; a number that came twice leaves it to the ids."""
+        return (self.place, self.request) < (other.place, other.request)
 
     def __lt__(self, other: Waiter) -> bool:
         """Settles the order of two that came with the same number, or leave at the same instant."""
@@ -103,6 +107,7 @@ class Waiting:
         standing: how many are in line.
         wanting: how many stand for a free session; those of one conversation count once (B8).
         ends: somebody's patience may end then, and nobody's before.
+        vain: conversations whose first waiter can never be served, unless that passes.
     """
 
     def __init__(
@@ -113,6 +118,7 @@ class Waiting:
         self.standing = 0
         self.wanting = 0
         self.ends = FOREVER
+        self.vain: set[str] = set()
         self._own = own
         self._ring = ring
         self._conversations: dict[str, Line] = {}
@@ -151,27 +157,20 @@ class Waiting:
     def promote(self, conversation: str | None) -> None:
         """Let the first of a conversation, and nobody else of it, stand where it can be served.
 
-        To be called when what the conversation has is another, or in another state. One that its
-        session cannot serve any more is told so, and holds nobody up.
+        To be called when what the conversation has is another, or in another state.
         """
         line = self._conversations.get(conversation) if conversation is not None else None
         if line is None or conversation is None:
             return
-        row = self._own(conversation)
-        own = row.entry if row is not None else None
-        head = line.head()
-        while head is not None and (verdict := refusal(head.want, own)) is not None:
-            self.standing -= 1
-            self._unjoin(head)
-            line.remove(head)
-            head.verdict = verdict
-            self._ring(head)
-            head = line.head()
+        row, head = self._own(conversation), line.head()
         where: Where | None = None
-        if head is not None and own is None:
-            where = (head.want.agent_version, head.want.wish_s)
-        elif own is not None and own.state == "parked":
-            where = OWN
+        if head is not None:
+            if refusal(head.want, row) is not None:
+                self.vain.add(conversation)
+            elif row is None:
+                where = (head.want.agent_version, head.want.wish_s)
+            elif row.entry.state == "parked":
+                where = OWN
         promoted = line.promoted
         if promoted is not None and (promoted is not head or promoted.where != where):
             self._unjoin(promoted)
@@ -180,6 +179,18 @@ class Waiting:
             del self._conversations[conversation]
         elif where is not None and head.where is None:
             self._join(head, where)
+
+    def dismiss(self) -> None:
+        """Tell those who wait in vain, so that they hold nobody up."""
+        while self.vain:
+            conversation = self.vain.pop()
+            line = self._conversations.get(conversation)
+            head = line.head() if line is not None else None
+            if head is not None:
+                head.verdict = refusal(head.want, self._own(conversation))
+                if head.verdict is not None:
+                    self.step_out(head)
+                    self._ring(head)
 
     def _join(self, waiter: Waiter, where: Where) -> None:
         line = self.lines.get(where)
@@ -231,8 +242,8 @@ class Waiting:
         return found
 
 
-def refusal(want: Want, own: Entry | None) -> Literal["version", "empty"] | None:
+def refusal(want: Want, own: Row | None) -> Literal["version", "empty"] | None:
     """Why the session that its conversation has, or has not, can never serve a want."""
     if own is None:
         return "empty" if want.own_only else None
-    return "version" if want.agent_version not in (None, own.agent_version) else None
+    return "version" if want.agent_version not in (None, own.entry.agent_version) else None

@@ -1,4 +1,4 @@
-"""`session-pool demo` as a user runs it: in real time, for three seconds."""
+"""`session-pool demo` as a user runs it: in real time, for a second or two."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def on_a_terminal(*words: str, **env: str) -> tuple[int, str]:
 
 
 def test_in_a_pipe_it_appends_plain_lines_and_ticks_every_claim() -> None:
-    done = run("demo", "--seconds", "3", "--seed", "1", env={"PYTHONIOENCODING": "utf-8"})
+    done = run("demo", "--seconds", "2", "--seed", "1", env={"PYTHONIOENCODING": "utf-8"})
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
     lines = done.stdout.splitlines()
@@ -111,7 +111,7 @@ def test_a_claim_that_fails_makes_the_exit_code_1_and_is_said_on_stderr() -> Non
 
 
 def test_on_a_terminal_a_table_is_kept_up_to_date_and_a_summary_is_left() -> None:
-    code, drawn = on_a_terminal("demo", "--seconds", "2")
+    code, drawn = on_a_terminal("demo", "--seconds", "1")
     assert code == 0
     assert drawn.count("session-pool demo") > 3  # frames
     assert drawn.count("\x1b[?25l") == drawn.count("\x1b[?25h") == 1  # the cursor is given back

@@ -17,6 +17,7 @@ import pytest
 
 from session_pool.cli.emulate import setting
 from session_pool.emulator import KINDS, EmulatorSettings
+from tests.cli.conftest import Said
 from tests.cli.processes import PATIENCE_S, interrupt, read_until, run, started
 
 HERE = ("--listen", "127.0.0.1:0")
@@ -116,18 +117,20 @@ def test_an_address_in_use_is_one_line_and_exit_code_1() -> None:
         (("--sed", "1"), "No such option"),
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(words: tuple[str, ...], told: str) -> None:
-    done = run("emulator", *words)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("session-pool: ")
-    assert told in done.stderr
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    said: Said, words: tuple[str, ...], told: str
+) -> None:
+    code, out, err = said("emulator", *words)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert err.startswith("session-pool: ")
+    assert told in err
 
 
-def test_help_has_an_example_and_lists_every_kind_of_fault() -> None:
-    text = run("emulator", "--help").stdout
+def test_help_has_an_example_and_lists_every_kind_of_fault(said: Said) -> None:
+    _, text, _ = said("emulator", "--help")
     assert "session-pool emulator --lifetime-s 60 --fault create:3:lost_after" in text
-    assert [kind for kind in KINDS if f"\n  {kind} " not in text.replace("  " * 2, "  ")] == []
+    assert [kind for kind in KINDS if f"\n    {kind} " not in text] == []
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -9,6 +10,7 @@ import tomllib
 import pytest
 
 from session_pool import cli
+from tests.cli.conftest import Said
 from tests.cli.processes import PATIENCE_S, ROOT, environment, run
 
 
@@ -55,10 +57,10 @@ def test_the_installed_command_is_main() -> None:
     assert callable(cli.main)
 
 
-def test_without_a_command_it_says_what_there_is() -> None:
-    done = run()
-    assert done.returncode == 2
-    assert [name for name in ("demo", "emulator") if f"\n  {name} " in done.stdout] == [
+def test_without_a_command_it_says_what_there_is(said: Said) -> None:
+    code, out, _ = said()
+    assert code == 2
+    assert re.findall(r"^  (\w+)  +[A-Z]", out.partition("Commands:")[2], re.M) == [
         "demo",
         "emulator",
     ]
@@ -67,11 +69,11 @@ def test_without_a_command_it_says_what_there_is() -> None:
 @pytest.mark.parametrize(
     "words", [(), ("demo",), ("emulator",)], ids=["itself", "demo", "emulator"]
 )
-def test_help_has_an_example_and_fits_80_columns(words: tuple[str, ...]) -> None:
-    done = run(*words, "--help")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert f"session-pool {words[0] if words else 'demo'}" in done.stdout.partition("Example")[2]
-    assert max(map(len, done.stdout.splitlines())) <= 80
+def test_help_has_an_example_and_fits_80_columns(said: Said, words: tuple[str, ...]) -> None:
+    code, out, err = said(*words, "--help")
+    assert (code, err) == (0, "")
+    assert f"session-pool {words[0] if words else 'demo'}" in out.partition("Example")[2]
+    assert max(map(len, out.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(
@@ -87,12 +89,16 @@ def test_help_has_an_example_and_fits_80_columns(words: tuple[str, ...]) -> None
     ],
     ids=" ".join,
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(words: tuple[str, ...]) -> None:
-    done = run(*words)
-    assert done.returncode == 2
-    assert done.stderr.startswith("session-pool: ")
-    assert done.stderr.count("\n") == 1
-    assert done.stdout == "" or words[-1] == "create"
+def test_wrong_usage_is_one_line_and_exit_code_2(said: Said, words: tuple[str, ...]) -> None:
+    code, out, err = said(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith("session-pool: ")
+    assert err.count("\n") == 1
+
+
+def test_the_exit_code_is_the_processes_own() -> None:
+    done = run("demo", "--seconds", "0")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
 
 def test_a_fault_that_stops_the_demo_is_one_line_and_exit_code_1() -> None:

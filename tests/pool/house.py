@@ -78,10 +78,14 @@ class House:
         """Acquire one of the usual agent's sessions."""
         return await self.pool.acquire(self.agent, **wish)
 
+    def words(self, key: str) -> str:
+        """What was never said before, marked for the emulator's audit."""
+        return f"turn {next(self._turns)} [[{key}]]"
+
     def ask(self, key: str, text: str = "", **more: Any) -> Coroutine[Any, Any, Reply]:
         """One turn of a conversation, its text marked for the emulator's audit."""
-        text = text or f"turn {next(self._turns)}"
-        return self.pool.conversation(self.agent, key).ask(f"{text} [[{key}]]", **more)
+        said = f"{text} [[{key}]]" if text else self.words(key)
+        return self.pool.conversation(self.agent, key).ask(said, **more)
 
     async def until(self, condition: Callable[[], object], *, within_s: float = 3600.0) -> None:
         """Let virtual time pass until the condition holds."""

@@ -78,7 +78,7 @@ def _audit_waiting(counter: Counter, rows: list[Row]) -> None:
             assert waiter.where == (waiter.want.agent_version, waiter.want.wish_s)
             continue
         line = waiting._conversations[conversation]
-        first = min(w for w in standing if w.want.conversation == conversation)
+        first = min((w for w in standing if w.want.conversation == conversation), key=_turn)
         assert line.head() is line.promoted is first
         assert len(line) == sum(w.want.conversation == conversation for w in standing)
         assert waiter.where == (_where(waiter, counter) if waiter is first else None)
@@ -88,17 +88,22 @@ def _audit_waiting(counter: Counter, rows: list[Row]) -> None:
     for where, lined in waiting.lines.items():
         members = [w for w in standing if w.where == where]
         assert len(lined) == len(members) > 0
-        assert lined.head() is min(members)
+        assert lined.head() is min(members, key=_turn)
     assert {w.where for w in standing} - {None} == set(waiting.lines)
     wanting = sum(w.where not in (None, OWN) for w in standing)
     assert waiting.wanting == wanting
     room = counter._cap - counter.entries.count["leased"]
     assert counts.new == max(0, min(wanting, room))
+    assert not waiting.vain
     impatient = [w.patience for w in waiting.by_request.values() if w.patience != FOREVER]
     assert waiting.ends <= min(impatient, default=FOREVER)
     for waiter in waiting.by_request.values():
         if waiter.row is not None and waiter.row.entry.lease == waiter.request:
             assert waiter.row in rows
+
+
+def _turn(waiter: Waiter) -> tuple[int, str]:
+    return (waiter.place, waiter.request)
 
 
 def _where(waiter: Waiter, counter: Counter) -> tuple[str | None, float] | None:
@@ -118,7 +123,7 @@ def _audit_service(counter: Counter, rows: list[Row], now: float) -> None:
         if waiter.row is not None or waiter.verdict is not None or waiter.where is None:
             continue
         own = counter.entries.own(waiter.want.conversation)
-        assert refusal(waiter.want, own.entry if own is not None else None) is None
+        assert refusal(waiter.want, own) is None
         assert own is None or own.entry.state != "parked", "its own session is there"
         assert own is not None or not any(_fits(entry, waiter, now) for entry in free)
 

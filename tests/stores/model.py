@@ -229,8 +229,6 @@ class Model:
         self.cap, self.most_waiting = want.max_leased, want.max_waiting
         waiting = next((w for w in self.line if w.request == request), None)
         if waiting is not None:
-            if waiting.granted is None:
-                self.serve()
             answer = self.again(waiting, patience_s, known)
         else:
             answer = self.arrive(want, request, patience_s, known, place)
@@ -274,14 +272,18 @@ class Model:
 
     def again(self, waiter: Standing, patience_s: float, known: int) -> Grant | Ticket | Refusal:
         """A request that was in line."""
+        entry = self.entries.get(waiter.granted or "")
         if waiter.granted is not None:
-            entry = self.entries.get(waiter.granted)
+            held = entry is not None and entry.lease == waiter.request
+            if not held or (entry is not None and entry.lapses <= self.now):
+                waiter.granted = None
+                if entry is not None and held:
+                    self.undo(entry)
+        if waiter.granted is None:
+            self.serve()
+        if waiter.granted is not None:
             self.line.remove(waiter)
-            if entry is not None and entry.lease == waiter.request:
-                if entry.lapses > self.now:
-                    return self.grant(entry)
-                self.undo(entry)
-            return self.arrive(waiter.want, waiter.request, patience_s, known, waiter.place)
+            return self.grant(self.entries[waiter.granted])
         need = self.need(waiter.want.conversation)
         why = waiter.verdict or self.conflict(waiter.want) or ("empty" if patience_s <= 0 else None)
         if why is not None:

@@ -204,7 +204,8 @@ class Scene:
         for key in (KEY, OTHER):
             entries: Sequence[Entry] = await self.store.find(key, limit=10_000)
             counts = await self.counts(key)
-            for state in {entry.state for entry in entries} | set(counts.states):
+            assert sum(counts.states.values()) == len(entries)
+            for state in {entry.state for entry in entries}:
                 assert counts.of(state) == sum(entry.state == state for entry in entries)
             bound = [e.conversation for e in entries if e.state not in ("retiring", "gone")]
             own = [conversation for conversation in bound if conversation is not None]

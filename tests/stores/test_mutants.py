@@ -7,6 +7,7 @@ somebody could make in an engine; the list grows with every one that was made.
 from __future__ import annotations
 
 from collections.abc import Callable
+from heapq import heappush
 from typing import Any, Final
 
 import pytest
@@ -19,7 +20,7 @@ from session_pool.stores.counter import Counter
 from session_pool.stores.entries import Entries
 from session_pool.stores.rows import Row, changed, leased, undone
 from session_pool.stores.shelf import Shelf
-from session_pool.stores.waiting import Waiter, Waiting
+from session_pool.stores.waiting import Line, Waiter, Waiting
 from tests.stores import scene
 from tests.stores.test_histories import play
 
@@ -114,7 +115,11 @@ def newcomers_barge_into_a_conversation(patch: pytest.MonkeyPatch) -> None:
 
 
 def last_come_is_first_served(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Waiter, "__lt__", lambda self, other: self.place > other.place)
+    def wrong(self: Line, waiter: Waiter) -> None:
+        self._members.add(waiter)
+        heappush(self._order, (-waiter.place, waiter))
+
+    patch.setattr(Line, "add", wrong)
 
 
 def cap_is_one_too_many(patch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,341 @@
+"""B21, B25 and B28: how leases end by themselves, how a pool closes, what a restart finds."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import warnings
+
+import anyio
+import pytest
+
+from session_pool import (
+    AgentPolicy,
+    ClientCredentials,
+    Lease,
+    LeaseLost,
+    PoolClosed,
+    SessionPool,
+)
+from session_pool.emulator import Emulator
+from session_pool.events import LeaseDropped, SessionDeleted
+from tests.pool.house import COLD, DistantStore, House, audit_is_clean, conserve, house, outcome
+
+pytestmark = pytest.mark.looptime
+
+
+def now() -> float:
+    """Virtual seconds."""
+    return asyncio.get_running_loop().time()
+
+
+# ------------------------------------------------------------------------------ B21
+
+
+async def _drop(home: House, *, read: bool) -> int:
+    lease = await home.pool.acquire(home.agent)
+    line = _line_of_this() - 1
+    if read:
+        assert lease.rid
+    return line
+
+
+def _line_of_this() -> int:
+    import sys
+
+    return sys._getframe(1).f_lineno
+
+
+@pytest.mark.parametrize("read", [False, True])
+async def test_a_lease_dropped_without_release_is_told_with_its_line(read: bool) -> None:
+    async with house() as home:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            line = await _drop(home, read=read)
+            gc.collect()
+        (warning,) = [it for it in caught if issubclass(it.category, ResourceWarning)]
+        assert f"{__file__}:{line}" in str(warning.message)
+        await asyncio.sleep(1)
+        (event,) = home.happened(LeaseDropped)
+        assert event.where == f"{__file__}:{line}"
+        assert home.stats.leased == 0
+        assert (home.stats.idle, home.stats.quarantined) == ((0, 1) if read else (1, 0))
+
+
+async def test_a_dropped_lease_of_a_conversation_frees_the_conversation() -> None:
+    async with house() as home:
+
+        async def drop() -> None:
+            await home.lease(conversation="a")
+
+        with pytest.warns(ResourceWarning, match="dropped without release"):
+            await drop()
+            gc.collect()
+        assert (await home.ask("a", timeout=5)).context == "new"
+
+
+async def test_on_memory_a_lease_has_no_end() -> None:
+    policy = AgentPolicy(min_idle=0, lease_ttl_s=30)
+    async with house(policy=policy) as home:
+        lease = await home.lease()
+        await asyncio.sleep(3600)
+        await lease.renew()
+        await lease.blocking_continue("still mine")
+        assert not lease.lost.is_set()
+        await lease.release()
+
+
+async def test_a_store_lapses_leases_and_renewal_of_what_has_lapsed_is_refused() -> None:
+    policy = AgentPolicy(min_idle=0, lease_ttl_s=30)
+    async with house(policy=policy, pool={"store": DistantStore()}) as home:
+        lease = await home.lease(conversation="a")
+        await asyncio.sleep(25)
+        await lease.renew()
+        await asyncio.sleep(25)
+        await lease.blocking_continue("within the renewed time [[a]]")
+        await asyncio.sleep(40)
+        with pytest.raises(LeaseLost):
+            await lease.renew()
+        assert lease.lost.is_set()
+        with pytest.raises(LeaseLost):
+            await lease.blocking_continue("too late [[a]]")
+        await lease.release()
+        assert (await home.ask("a")).context == "kept"
+
+
+async def test_release_twice_is_harmless_and_a_released_lease_refuses() -> None:
+    async with house() as home:
+        lease = await home.lease()
+        await lease.release(unused=True)
+        await lease.release()
+        await lease.release(discard=True)
+        assert (home.stats.idle, home.stats.leased) == (1, 0)
+        for use in (lease.touch, lease.renew, lease.start_over):
+            with pytest.raises(LeaseLost):
+                await use()
+        with pytest.raises(LeaseLost):
+            await lease.blocking_continue("x")
+        with pytest.raises(LeaseLost):
+            [piece async for piece in lease.streaming_continue("x")]
+
+
+async def test_a_late_release_does_not_touch_the_next_holders_lease() -> None:
+    async with house(policy=AgentPolicy(min_idle=0, max_leased=1)) as home:
+        first = await home.lease()
+        await first.release(unused=True)
+        second = await home.lease()
+        await first.release(discard=True)
+        assert home.stats.leased == 1
+        await second.blocking_continue("mine")
+        await second.release()
+
+
+# ------------------------------------------------------------------------------ B25: close
+
+
+async def test_close_deletes_the_never_used_and_leaves_the_used() -> None:
+    async with house(policy=AgentPolicy(min_idle=3)) as home:
+        await home.pool.ready(10)
+        talked = await home.ask("a")
+        await home.pool.aclose()
+        assert [rid for rid in home.emu.sessions if home.emu.is_alive(rid)] == [talked.session_rid]
+        await asyncio.sleep(0)
+        assert len(home.happened(SessionDeleted)) == home.emu.requests("delete") >= 3
+        stats = home.pool.stats()
+        conserve(stats)
+        assert stats.idle == stats.retiring == 0
+
+
+async def test_close_gives_leases_until_the_deadline() -> None:
+    async with house(exchange_latency_s=4.0) as home:
+        lease = await home.lease(conversation="a")
+        talking = asyncio.create_task(lease.blocking_continue("to the end [[a]]"))
+        await home.emu.wait_for(lambda: home.emu.in_flight("exchange"))
+        closing = asyncio.create_task(home.pool.aclose(timeout=10))
+        assert (await talking).text.startswith("#1")
+        await lease.release()
+        await closing
+        assert 4 <= now() < 5
+        assert home.pool.stats().parked == 1
+
+
+async def test_leases_held_past_the_deadline_are_lost() -> None:
+    async with house(exchange_latency_s=400.0) as home:
+        lease = await home.lease(conversation="a")
+        held = await home.lease()
+        talking = asyncio.create_task(lease.blocking_continue("too long [[a]]"))
+        await home.emu.wait_for(lambda: home.emu.in_flight("exchange"))
+        await home.pool.aclose(timeout=10)
+        assert 10 <= now() < 12
+        assert lease.lost.is_set()
+        assert held.lost.is_set()
+        assert isinstance(await outcome(talking), Exception)
+        with pytest.raises(LeaseLost):
+            await held.blocking_continue("x")
+        await held.release()
+        await lease.release()
+        stats = home.pool.stats()
+        conserve(stats)
+        assert stats.leased == 0
+        assert stats.quarantined >= 1
+
+
+async def test_close_refuses_newcomers_and_fails_waiters() -> None:
+    async with house(policy=AgentPolicy(min_idle=0, max_leased=1)) as home:
+        held = await home.lease()
+        waiting = [asyncio.create_task(home.lease()) for _ in range(3)]
+        talking = asyncio.create_task(home.ask("a"))
+        await asyncio.sleep(1)
+        closing = asyncio.create_task(home.pool.aclose(timeout=10))
+        await asyncio.sleep(0.1)
+        for task in (*waiting, talking):
+            assert task.done()
+            assert isinstance(await outcome(task), PoolClosed)
+        with pytest.raises(PoolClosed):
+            home.pool.acquire(home.agent)
+        with pytest.raises(PoolClosed):
+            home.pool.conversation(home.agent, "a")
+        await held.release()
+        await closing
+
+
+@pytest.mark.parametrize("latency_s", [3.0, 300.0])
+async def test_close_settles_creations_in_flight(latency_s: float) -> None:
+    policy = AgentPolicy(min_idle=4, create_timeout_s=1000)
+    async with house(policy=policy, create_latency_s=latency_s) as home:
+        await home.emu.wait_for(lambda: home.emu.in_flight("create") == 4)
+        await home.pool.aclose(timeout=10)
+        stats = home.pool.stats()
+        conserve(stats)
+        assert stats.creating == 0
+        if latency_s < 10:
+            assert (stats.created, stats.unsettled) == (4, 0)
+            assert not any(home.emu.is_alive(rid) for rid in home.emu.sessions)
+        else:
+            assert (stats.created, stats.unsettled) == (0, 4)  # counted, since they may exist
+            await asyncio.sleep(latency_s)
+
+
+async def test_close_twice_and_at_once_is_harmless() -> None:
+    async with house() as home:
+        held = await home.lease()
+        both = [asyncio.create_task(home.pool.aclose(timeout=5)) for _ in range(2)]
+        await asyncio.sleep(1)
+        await held.release()
+        await asyncio.gather(*both)
+        await home.pool.aclose()
+
+
+@pytest.mark.parametrize("scope", [False, True])
+async def test_a_close_that_is_cancelled_goes_on_by_itself(scope: bool) -> None:
+    async with house(policy=AgentPolicy(min_idle=2)) as home:
+        await home.pool.ready(10)
+        held = await home.lease()
+        if scope:
+            with anyio.move_on_after(2) as cancelled:
+                await home.pool.aclose(timeout=10)
+            assert cancelled.cancelled_caught
+        else:
+            closing = asyncio.create_task(home.pool.aclose(timeout=10))
+            await asyncio.sleep(2)
+            closing.cancel()
+            assert isinstance(await outcome(closing), asyncio.CancelledError)
+        with pytest.raises(PoolClosed):
+            home.pool.acquire(home.agent)
+        await held.release()
+        await home.pool.aclose()
+        assert not [rid for rid in home.emu.sessions if home.emu.is_alive(rid)][1:]
+
+
+async def test_close_while_the_remote_is_away_ends() -> None:
+    async with house(policy=AgentPolicy(min_idle=2)) as home:
+        await home.pool.ready(10)
+        async with home.emu.outage():
+            await home.pool.aclose(timeout=5)
+        assert now() < 20
+        conserve(home.pool.stats())
+
+
+async def test_close_while_the_remote_hangs_ends() -> None:
+    async with house(policy=AgentPolicy(min_idle=2)) as home:
+        await home.pool.ready(10)
+        home.emu.inject("delete:*:hang_before")
+        await home.pool.aclose(timeout=5)
+        assert now() < 20
+        conserve(home.pool.stats())
+
+
+async def test_close_while_the_store_is_away_ends() -> None:
+    store = DistantStore()
+    async with Emulator() as emu:
+        pool = SessionPool(url=emu.url, token=emu.token, policy=COLD, store=store)
+        await pool.open()
+        lease = await pool.acquire(emu.agent_rid)
+        store.away = True
+        await pool.aclose(timeout=5)
+        assert now() < 20
+        await lease.release()
+        audit_is_clean(emu)
+
+
+async def test_close_ends_subscriptions_and_what_was_never_opened_can_be_closed() -> None:
+    async with Emulator() as emu:
+        pool = SessionPool(url=emu.url, token=emu.token)
+        await pool.aclose()
+        with pytest.raises(PoolClosed):
+            pool.acquire(emu.agent_rid)
+    async with house() as home:
+        subscription = home.pool.subscribe()
+        await home.pool.aclose()
+        assert [event async for event in subscription] == []
+
+
+async def test_a_service_users_pool_closes_with_its_renewal() -> None:
+    async with Emulator() as remote:
+        auth = ClientCredentials(remote.client_id, remote.client_secret)
+    async with house(pool={"token": None, "auth": auth}) as home:
+        lease = await home.lease()
+        assert isinstance(lease, Lease)
+        await lease.release()
+        await asyncio.sleep(4 * 3600)
+        assert home.emu.requests("token") >= 4
+
+
+# ------------------------------------------------------------------------------ B28
+
+
+async def test_on_memory_a_restart_knows_nothing_and_takes_nothing() -> None:
+    async with Emulator() as emu:
+        rids = set()
+        for _ in range(2):
+            async with SessionPool(url=emu.url, token=emu.token, policy=COLD) as pool:
+                reply = await pool.conversation(emu.agent_rid, "a").ask("x")
+                assert (reply.context, reply.replaces) == ("new", None)
+                rids.add(reply.session_rid)
+            conserve(pool.stats())
+            assert pool.stats().created == 1
+        assert len(rids) == 2
+
+
+@pytest.mark.parametrize("how", ["handle", "acquire"])
+async def test_the_first_conversation_on_memory_warns_once_with_the_cure(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with house() as home:
+        await (await home.lease()).release()
+        assert "memory://" not in caplog.text
+        for key in "ab":
+            if how == "handle":
+                await home.ask(key)
+            else:
+                await (await home.lease(conversation=key)).release()
+        warned = [it for it in caplog.records if "memory://" in it.message]
+        assert [it.levelname for it in warned] == ["WARNING"]
+        assert 'store="sqlite:///pool.db"' in warned[0].message
+        assert len(warned[0].message.splitlines()) == 1
+
+
+async def test_a_pool_is_opened_once() -> None:
+    async with house() as home:
+        with pytest.raises(PoolClosed, match="opened once"):
+            await home.pool.open()
