@@ -17,33 +17,14 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
 from session_pool import sections
+from session_pool.agent import Agent
 from session_pool.errors import ConfigError
 from session_pool.foundry.api import Api
 from session_pool.foundry.auth import Auth, ClientCredentials, StaticToken
-from session_pool.foundry.rid import check_agent_rid
 from session_pool.policy import AgentPolicy, Options, RequestLimits
 
 _O = TypeVar("_O", bound=Options)
 _Path = tuple[str, ...]  # ("foundry", "url"), ("agents", "orders", "rid")
-
-
-@dataclass(frozen=True, slots=True)
-class Agent:
-    """An agent under a short name: `agents={"orders": Agent(rid)}`.
-
-    Args:
-        rid: `ri.aip-agents..agent.<uuid>`.
-        policy: the whole policy for it; None takes the pool's.
-
-    Raises:
-        ConfigError: `rid` is not the RID of an agent; the message guesses what it is.
-    """
-
-    rid: str
-    policy: AgentPolicy | None = None
-
-    def __post_init__(self) -> None:
-        check_agent_rid(self.rid)
 
 
 @dataclass(frozen=True, slots=True)

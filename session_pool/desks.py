@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from session_pool.config import Agent
+from session_pool.agent import Agent
 from session_pool.desk import Desk
 from session_pool.errors import ConfigError
 from session_pool.foundry import check_agent_rid

@@ -14,7 +14,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Event:
     """Something that happened.
 
@@ -32,7 +32,7 @@ class Event:
         return type(self).__name__
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionCreated(Event):
     """A session was created; it took `took_s` seconds from the first attempt on."""
 
@@ -41,7 +41,7 @@ class SessionCreated(Event):
     took_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CreationFailed(Event):
     """An attempt to create a session failed; tried again in `retry_in_s`, or not at all (None)."""
 
@@ -50,14 +50,14 @@ class CreationFailed(Event):
     retry_in_s: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CreationUnsettled(Event):
     """A creation's answer was lost: a session may exist that nobody knows the RID of (B12)."""
 
     error: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionRetired(Event):
     """A session will not be handed out any more."""
 
@@ -65,7 +65,7 @@ class SessionRetired(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionDeleted(Event):
     """A session was deleted at the remote (B25)."""
 
@@ -73,7 +73,7 @@ class SessionDeleted(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionDied(Event):
     """The remote does not know a session any more; `early_s` before its estimate, if positive."""
 
@@ -81,7 +81,7 @@ class SessionDied(Event):
     early_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ConversationReplaced(Event):
     """A conversation goes on in another session; `lost` says whether it lost its context (B5)."""
 
@@ -93,7 +93,7 @@ class ConversationReplaced(Event):
     lost: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionQuarantined(Event):
     """A session is handed to nobody until it is known what became of its last exchange (B22)."""
 
@@ -101,7 +101,7 @@ class SessionQuarantined(Event):
     trouble: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class QuarantineEnded(Event):
     """The verdict on a quarantined session: the state it left for."""
 
@@ -109,14 +109,14 @@ class QuarantineEnded(Event):
     outcome: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Mislabelled(Event):
     """A session was given back as unused, and had been used (B4)."""
 
     session_rid: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class LeaseDropped(Event):
     """A lease was garbage-collected without release; `where` is the line that acquired it (B21)."""
 
@@ -124,7 +124,7 @@ class LeaseDropped(Event):
     where: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ThresholdsScaled(Event):
     """Sessions of this agent live so briefly that the policy's thresholds were scaled (B16)."""
 
@@ -132,7 +132,7 @@ class ThresholdsScaled(Event):
     refresh_ahead_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TaskRestarted(Event):
     """A task of the pool died of `error` and was started again."""
 
@@ -140,7 +140,7 @@ class TaskRestarted(Event):
     error: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class EventsDropped(Event):
     """A subscriber was too slow: the `count` oldest events it had not read are gone."""
 

@@ -29,7 +29,7 @@ def _option(default: Any, unit: str, because: str) -> Any:
 class Options(BaseModel):
     """The manners that all option models share: frozen, strict about names, clear when refusing."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, defer_build=True)
 
     def __init__(self, **values: Any) -> None:
         try:

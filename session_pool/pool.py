@@ -18,8 +18,8 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from session_pool.acquire import Acquiring, Acquisition, asking
+from session_pool.agent import Agent
 from session_pool.closing import CLOSING, Closing
-from session_pool.config import Agent, load
 from session_pool.conversation import Conversation, Key
 from session_pool.creator import Creator
 from session_pool.desk import NOTHING_ASKED, Desk, error_of
@@ -133,6 +133,8 @@ class SessionPool:
         Raises:
             ConfigError: one line per mistake, each naming section and field.
         """
+        from session_pool.config import load  # most programs that pass values never need it
+
         return cls(**load(path, **overrides).arguments)
 
     def __repr__(self) -> str:

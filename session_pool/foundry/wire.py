@@ -44,7 +44,11 @@ Instant = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
 
 class _Wire(BaseModel):
     model_config = ConfigDict(
-        alias_generator=to_camel, extra="ignore", frozen=True, hide_input_in_errors=True
+        alias_generator=to_camel,
+        defer_build=True,  # validators are built at their first use, not at import
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
 
