@@ -113,6 +113,7 @@ class Acquiring:
 
     async def forget(self, desk: Desk, conversation: str, *, delete_remote: bool) -> None:
         """Drop what a conversation has and had, once its turn in progress is over (B29)."""
+        self._refuse_own(desk, conversation)
         works = self._works
         asked, timeout_s = Asked(conversation), desk.policy.acquire_timeout_s
         found = await works.store.find(desk.key, conversation=conversation)

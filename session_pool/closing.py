@@ -21,7 +21,7 @@ CLOSING: Final = "closing"
 """Rung at each change while the pool closes."""
 
 AT_LEAST_S: Final = 1.0
-"""For deleting never-used sessions, even where leases took up all of the time."""
+"""For each of the last things to do, even where leases took up all of the time."""
 
 
 class Closing:
@@ -51,7 +51,7 @@ class Closing:
             log.warning("the pool closed while its store was away: %s", error)
         finally:
             await works.cancel({task for task in endless if not task.done()})
-            await works.settle(0)
+            await works.settle(AT_LEAST_S)
             works.close()
             try:
                 await works.api.aclose()

@@ -22,6 +22,9 @@ Context = Literal["kept", "new", "lost"]
 SEPARATOR = "\x1f"
 """Between the parts of a key given as a tuple: ASCII's own unit separator."""
 
+REPLACED_AT_MOST = 2
+"""Dead sessions in one turn before death is believed to be another fault; each costs a creation."""
+
 
 def conversation_key(key: Key | None) -> str | None:
     """The conversation's name as one string.
@@ -124,18 +127,20 @@ class Conversation:
         Cancelling it loses nothing; the next turn waits until the exchange is known to be over.
         """
         async with await self._pool.of_conversation(self._desk, self._key, timeout) as lease:
-            context = _context(lease)
-            try:
-                exchange = await lease.blocking_continue(
-                    text, parameter_inputs=parameter_inputs, timeout=timeout
-                )
-            except SessionGone:
-                await lease.go_on()
+            replaced = 0
+            while True:
                 context = _context(lease)
-                exchange = await lease.blocking_continue(
-                    text, parameter_inputs=parameter_inputs, timeout=timeout
-                )
-            return _reply(lease, exchange, context)
+                try:
+                    exchange = await lease.blocking_continue(
+                        text, parameter_inputs=parameter_inputs, timeout=timeout
+                    )
+                except SessionGone:
+                    if replaced == REPLACED_AT_MOST:
+                        raise
+                    await lease.go_on()
+                    replaced += 1
+                else:
+                    return _reply(lease, exchange, context)
 
     @asynccontextmanager
     async def stream(
@@ -217,6 +222,7 @@ class ReplyStream:
 
     async def _read(self) -> AsyncGenerator[str, None]:
         lease, (text, timeout, inputs) = self._lease, self._ask
+        replaced = 0
         while self._reply is None:
             context, begun = _context(lease), False
             async with lease.streaming_continue(
@@ -227,9 +233,10 @@ class ReplyStream:
                         begun = True
                         yield piece
                 except SessionGone:
-                    if begun:
+                    if begun or replaced == REPLACED_AT_MOST:
                         raise
                     await lease.go_on()
+                    replaced += 1
                     continue
                 if pieces.exchange is not None:
                     self._reply = _reply(lease, pieces.exchange, context)

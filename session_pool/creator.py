@@ -48,16 +48,24 @@ class Creator:
         self._desks = desks
         self._changed = changed
         self._claiming: set[Desk] = set()
+        self._missed: set[Desk] = set()
+        self._full: set[Desk] = set()
+        self._unsent = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
 
     def attend(self, desk: Desk, counts: Counts) -> None:
         """Start what is missing, given the counts of this moment. Cheap when nothing is."""
-        if self._closing or desk in self._claiming:
+        if self._closing or desk in self._full:
             return
-        if creations(counts, desk.terms, self._target(desk), self._most(desk, counts)) is None:
+        if desk in self._claiming:
+            self._missed.add(desk)
             return
         local = self._works.local
+        if self._claim(desk, counts) is None:
+            if local is not None and 0 < counts.states.get("creating", 0) < counts.new:
+                self._full.add(desk)  # until one of its creations ends, there is no room for more
+            return
         if local is None:
             self._claiming.add(desk)
             self._works.spawn(self._claim_all(desk, counts), "claim")
@@ -85,7 +93,8 @@ class Creator:
     def _most(self, desk: Desk, counts: Counts) -> int:
         if desk.noted.note.failure is not None:  # one probe at a time, and not at once (B10)
             return 0 if desk.failing(self._works.clock()) is not None else 1
-        return max(1, counts.of("creating") + self._works.paced.budget.room(Urgency.CREATE))
+        room = self._works.paced.budget.room(Urgency.CREATE) - self._unsent
+        return max(1, counts.states.get("creating", 0) + room)
 
     def _claim(self, desk: Desk, counts: Counts) -> Put | None:
         target = self._target(desk)
@@ -97,18 +106,24 @@ class Creator:
 
     async def _claim_all(self, desk: Desk, counts: Counts) -> None:
         try:
-            while (put := self._claim(desk, counts)) is not None:
-                answer = await self._works.store.put(put)
-                counts = answer.counts
-                if not isinstance(answer, Done):
+            while True:
+                self._missed.discard(desk)
+                while (put := self._claim(desk, counts)) is not None:
+                    answer = await self._works.store.put(put)
+                    counts = answer.counts
+                    if isinstance(answer, Done):
+                        self._start(desk, put)
+                if desk not in self._missed:
                     return
-                self._start(desk, put)
+                # Somebody asked meanwhile, whose need the last answer may not have known.
+                counts, _ = await self._works.store.read(desk.key)
         finally:
             self._claiming.discard(desk)
 
     def _start(self, desk: Desk, put: Put) -> None:
         version = desk.version_to_create()
         desk.creating[put.id] = version
+        self._unsent += 1
         task = self._works.spawn(self._create(desk, put.id, version), "creation")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -117,11 +132,13 @@ class Creator:
 
     async def _create(self, desk: Desk, entry_id: str, version: str | None) -> None:
         started = self._works.loop.time()
-        attempt, sent = 0, False
+        attempt, sent, in_line = 0, False, True
 
         async def send() -> Sighting:
-            nonlocal sent
+            nonlocal sent, in_line
             sent = True
+            self._unsent -= in_line
+            in_line = False
             return await self._works.api.create_session(
                 desk.rid, agent_version=version, timeout_s=desk.policy.create_timeout_s
             )
@@ -160,11 +177,13 @@ class Creator:
             await self._drop(desk, entry_id)
             raise
         finally:
+            self._unsent -= in_line
             desk.creating.pop(entry_id, None)
 
     async def _born(
         self, desk: Desk, entry_id: str, version: str | None, seen: Sighting, started: float
     ) -> None:
+        self._full.discard(desk)
         if desk.learn(seen):
             self._changed(desk)
         works, session = self._works, seen.session
@@ -244,6 +263,7 @@ class Creator:
         self._works.bus.publish(CreationUnsettled(agent_rid=desk.rid, error=why))
 
     async def _drop(self, desk: Desk, entry_id: str) -> None:
+        self._full.discard(desk)
         desk.creating.pop(entry_id, None)
         await self._works.put(Put(desk.key, entry_id, self._works.next_id(), None, version=1))
 

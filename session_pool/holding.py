@@ -6,6 +6,7 @@ becomes known of the session, and gives it back as `rules.ended` says. The excha
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from datetime import UTC, datetime, timedelta
 from types import CodeType
@@ -189,9 +190,10 @@ class Holding:
         await self._works.put(put)
         tell(self._works, self._desk, put, self._entry)
 
-    def _give_back(self, said: Said, *, broken: bool = False) -> None:
+    def _give_back(self, said: Said, *, broken: bool = False) -> asyncio.Task[None] | None:
+        """End the lease; the answer is what is still under way to a store that is awaited."""
         if self._over:
-            return
+            return None
         self._over = True
         desk, works, entry = self._desk, self._works, self._entry
         local = works.local
@@ -201,17 +203,21 @@ class Holding:
             if put is not None:
                 self._forget()
                 answer = local.put_nowait(put)
+                due_at = works.wake_at
                 if type(answer) is Done and answer.entry is not None:
                     desk.held.observe(answer.entry.since - self._since)
-                if put.state == "parked" or not works.quiet(answer.counts, desk.terms):
-                    works.on_change(desk.key, answer.counts, put.deadline_in_s)
+                    due_at = answer.entry.deadline
+                sooner = due_at < works.wake_at
+                if sooner or put.state == "parked" or not works.quiet(answer.counts, desk.terms):
+                    works.on_change(desk.key, answer.counts, due_at - works.clock())
                 return
         put = self._ended(said, broken=broken)
         self._forget()
         desk.held.observe(works.clock() - self._since)
-        works.give_back(put)
+        given_back = works.give_back(put)
         if put.state not in ("idle", "parked"):
             tell(works, desk, put, entry)
+        return given_back
 
     def _ended(self, said: Said, *, broken: bool = False, worn: str | None = None) -> Put:
         how = Ending(

@@ -55,6 +55,7 @@ class Keeper:
         self._desk_of = desk_of
         self._attend = attend
         self._trimming: set[Desk] = set()
+        self._verifying: set[Desk] = set()
 
     async def run(self) -> None:
         """Look after what falls due, for ever."""
@@ -115,7 +116,9 @@ class Keeper:
                 looking.add(works.spawn(self._delete(desk, entry, due.now), "delete"))
         for key, entries in verify.items():
             desk = self._desk_of(key)
-            looking.add(works.spawn(self._verify(desk, entries, due.now), "verify"))
+            if desk not in self._verifying:  # a list under way looks at all of them (B13)
+                self._verifying.add(desk)
+                looking.add(works.spawn(self._verify(desk, entries, due.now), "verify"))
         return (None if len(due.entries) == BATCH else looking), due.next_in_s
 
     async def _carry_out(self, desk: Desk, entry: Entry, put: Put) -> None:
@@ -140,7 +143,7 @@ class Keeper:
             )
         )
         if evidence.gone:
-            found_dead(works, desk, entry, entry.expires - now)
+            await found_dead(works, desk, entry, entry.expires - now)
         if put.facts is not None and put.facts.reason == "mislabelled":
             works.bus.publish(Mislabelled(agent_rid=desk.rid, session_rid=entry.rid))
         tell(works, desk, put, entry)
@@ -189,6 +192,12 @@ class Keeper:
     # ------------------------------------------------------------------ verification
 
     async def _verify(self, desk: Desk, entries: list[Entry], now: float) -> None:
+        try:
+            await self._verify_all(desk, entries, now)
+        finally:
+            self._verifying.discard(desk)
+
+    async def _verify_all(self, desk: Desk, entries: list[Entry], now: float) -> None:
         works = self._works
         counts, _ = await works.store.read(desk.key)
         free = counts.of("idle", "ageing")
@@ -203,7 +212,7 @@ class Keeper:
             try:
                 sighting = seen.get(entry.rid) or await self._see(desk, entry, Urgency.VERIFY)
             except SessionGone:
-                found_dead(works, desk, entry, entry.expires - now)
+                await found_dead(works, desk, entry, entry.expires - now)
                 await works.put(dead(desk.key, entry, works.next_id(), desk.terms))
                 self._retired(desk, entry, "gone")
             except SessionPoolError as error:

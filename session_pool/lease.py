@@ -227,7 +227,9 @@ class Lease(Holding):
             if self._stream is not None:
                 await self._close_stream()
         finally:
-            self._give_back("discard" if discard else "unused" if unused else self._said)
+            said = "discard" if discard else "unused" if unused else self._said
+            if (given_back := self._give_back(said)) is not None:
+                await asyncio.shield(given_back)
 
     async def __aenter__(self) -> Self:
         return self
@@ -243,14 +245,16 @@ class Lease(Holding):
                 await self._close_stream()
         finally:
             if not self._over:
-                self._give_back(self._said, broken=error is not None)
+                given_back = self._give_back(self._said, broken=error is not None)
+                if given_back is not None:
+                    await asyncio.shield(given_back)
 
     # ------------------------------------------------------------------ inside
 
     def _patience_s(self, timeout: float | None) -> float:
         if timeout is None:
             return self._desk.policy.exchange_timeout_s
-        if timeout < 0:
+        if not timeout >= 0:  # a NaN is not either
             raise ConfigError("timeout must not be negative; None is the policy's")
         return timeout
 
@@ -278,7 +282,7 @@ class Lease(Holding):
                 raise
             except SessionGone:
                 self._in_flight, self._gone = False, True
-                found_dead(self._works, self._desk, self._entry, self.remaining_s())
+                await found_dead(self._works, self._desk, self._entry, self.remaining_s())
                 raise
             except Exception as error:
                 self._in_flight = False

@@ -7,8 +7,10 @@ processes and to subscribers, is decided here once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from session_pool.desk import Desk
+from session_pool.errors import StoreError
 from session_pool.events import SessionDied, SessionQuarantined, SessionRetired
 from session_pool.model import Entry
 from session_pool.space import Note, Put
@@ -35,12 +37,17 @@ async def write_note(works: Works, desk: Desk, change: Callable[[Note], Note]) -
         noted = answer
 
 
-def found_dead(works: Works, desk: Desk, entry: Entry, early_s: float) -> None:
-    """Tell that the remote knows a session no more, `early_s` before its estimate (B16)."""
+async def found_dead(works: Works, desk: Desk, entry: Entry, early_s: float) -> None:
+    """Tell that the remote knows a session no more, `early_s` before its estimate (B16).
+
+    On return no session as old is handed out unseen, whatever this one's holder asks for next. A
+    store that is away is not told; cancelling it does not stop the telling.
+    """
     works.bus.publish(SessionDied(agent_rid=desk.rid, session_rid=entry.rid, early_s=early_s))
     if early_s > desk.terms.doubt_s:
         age_s = max(0.0, entry.facts.lifetime_s - early_s)
-        works.spawn(write_note(works, desk, lambda note: _suspect(note, age_s)), "note")
+        with suppress(StoreError):
+            await works.owned(write_note(works, desk, lambda note: _suspect(note, age_s)), "note")
 
 
 def outlived(works: Works, desk: Desk, age_s: float) -> None:

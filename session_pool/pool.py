@@ -114,9 +114,8 @@ class SessionPool:
                 )
         self._limits = _limits(auth, limits or RequestLimits())
         self._bus = Bus()
-        self._refusal: PoolClosed | None = PoolClosed(
-            "the pool is not open; use `async with pool:`, or await pool.open()"
-        )
+        # Why nothing is handed out. A text: an error raised for many collects all their tracebacks.
+        self._refusal: str | None = "the pool is not open; use `async with`, or await pool.open()"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Task[None] | None = None
         self._warned = False
@@ -165,7 +164,7 @@ class SessionPool:
         self._works = works = Works(store, paced, self._bus, clock)
         works.on_change = self._changed
         self._desks = desks = Desks(works, self._host, self._policy, self._agents)
-        self._acquiring = Acquiring(works, self._check, lambda: self._refusal)
+        self._acquiring = Acquiring(works, self._check, self._refused)
         self._creator = Creator(works, desks.all, self._rewish)
         self._keeper = Keeper(works, desks.by_key.__getitem__, self._creator.attend)
         self._endless = {works.supervise(self._keeper.run, "upkeep")}
@@ -224,12 +223,12 @@ class SessionPool:
             timeout: seconds to wait for leases and creations.
         """
         if self._loop is None or (self._refusal is not None and self._closing is None):
-            self._refusal = self._refusal or PoolClosed("the pool is closed")
+            self._refusal = self._refusal or "the pool is closed"
             return
         if self._closing is None:
             self._check()
             self._works.watched = True
-            self._refusal = PoolClosed("the pool is closed; nothing is handed out any more")
+            self._refusal = "the pool is closed; nothing is handed out any more"
             closing = Closing(works := self._works, self._desks, self._creator, self._keeper)
             self._closing = works.spawn(closing.run(self._endless, timeout), "close")
         await asyncio.shield(self._closing)
@@ -281,7 +280,7 @@ class SessionPool:
         desk = self._desk(agent)
         if timeout is None:
             timeout = desk.policy.acquire_timeout_s
-        elif timeout < 0:
+        elif not timeout >= 0:  # a NaN is not either
             raise ConfigError("timeout must not be negative; 0 never waits")
         asked = NOTHING_ASKED
         if not (conversation is None and agent_version is None and min_remaining_s is None):
@@ -316,7 +315,7 @@ class SessionPool:
             PoolClosed: it was never opened.
         """
         if self._loop is None:
-            raise self._refusal or PoolClosed("the pool is not open")
+            raise PoolClosed(self._refusal or "the pool is not open")
         desks = self._desks.all() if agent is None else [self._desks.of(agent)]
         local = self._works.local
         if local is not None:  # another store's counts are those of its last answer
@@ -367,17 +366,20 @@ class SessionPool:
 
     def _check(self) -> None:
         if self._refusal is not None:
-            raise self._refusal
+            raise PoolClosed(self._refusal)
         if asyncio.get_running_loop() is not self._loop:
             raise PoolClosed(
                 "this pool was opened in another event loop; open one in each loop that uses it"
             )
 
     def _forked(self) -> None:
-        self._refusal = PoolClosed(
+        self._refusal = (
             f"this pool was opened before a fork (now in process {os.getpid()}); open one after "
             "the fork, in each process"
         )
+
+    def _refused(self) -> PoolClosed | None:
+        return None if self._refusal is None else PoolClosed(self._refusal)
 
 
 def _limits(auth: Auth, asked: RequestLimits) -> Limits:

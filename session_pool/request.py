@@ -57,6 +57,7 @@ class Request:
     """
 
     _ticket: Ticket | None = None
+    _rung = False
 
     def __init__(
         self,
@@ -147,14 +148,20 @@ class Request:
                 instead=instead,
             )
         else:
-            answer = await works.store.take(
-                want,
-                self._id,
-                patience_s=0.0 if self._last_look else PATIENCE_S,
-                note_version=version,
-                place=place,
-                instead=instead,
-            )
+            # The bell may ring while the answer that says to wait for it is still on its way.
+            bell = works.bell(self._id, self._deadline)
+            try:
+                answer = await works.store.take(
+                    want,
+                    self._id,
+                    patience_s=0.0 if self._last_look else PATIENCE_S,
+                    note_version=version,
+                    place=place,
+                    instead=instead,
+                )
+            finally:
+                works.silence(self._id)
+            self._rung = bell.done() and bell.result()
         if type(answer) is not Ticket:
             works.on_change(self._desk.key, answer.counts, None)
         return answer
@@ -172,6 +179,9 @@ class Request:
         desk.waiting[request] = self._asked
         if ticket.counts.new:
             works.on_change(desk.key, ticket.counts, None)
+        if self._rung:
+            del desk.waiting[request]
+            return
         bell = works.bell(request, self._deadline)
         try:
             in_time = await bell
@@ -260,7 +270,7 @@ class Request:
             case "look":
                 seen = await self._look(grant)
             case "dead":
-                return self._dead(grant)
+                return await self._dead(grant)
             case "stale":
                 put = left_alone(desk.key, grant.entry, works.next_id())
                 tell(works, desk, put, grant.entry)
@@ -268,14 +278,16 @@ class Request:
             case _:
                 return await self._introduced(grant, None)
         if seen is None:
-            return self._dead(grant)
+            return await self._dead(grant)
         outlived(works, desk, seen.session.lifetime_s - seen.remaining_s)
         return await self._introduced(grant, seen)
 
-    def _dead(self, grant: Grant) -> Put:
+    async def _dead(self, grant: Grant) -> Put:
         works, desk = self._works, self._desk
-        found_dead(works, desk, grant.entry, grant.entry.expires - grant.now)
+        await found_dead(works, desk, grant.entry, grant.entry.expires - grant.now)
         put = dead(desk.key, grant.entry, works.next_id(), desk.terms, holder=True)
+        if _first_time(grant):  # the conversation never had it: what it remembers is another one
+            put = put._replace(state=None)
         tell(works, desk, put, grant.entry)
         return put
 
@@ -341,3 +353,8 @@ class Request:
         if isinstance(answer, Done) and answer.entry is not None:
             return grant._replace(entry=answer.entry)
         return grant
+
+
+def _first_time(grant: Grant) -> bool:
+    """Whether the conversation, or anybody, cannot have had this session before."""
+    return following(grant) is not None or grant.entry.fence == 1

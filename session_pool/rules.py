@@ -118,7 +118,7 @@ def creations(counts: Counts, terms: Terms, target: int, most: int) -> tuple[Gua
         target: idle sessions wanted.
         most: what the budget allows at once, or one while a failure is being probed (B10).
     """
-    creating, fresh = counts.of("creating"), counts.of("idle")
+    creating, fresh = counts.states.get("creating", 0), counts.states.get("idle", 0)
     ceiling = min(terms.max_creating, most)
     if creating >= ceiling or creating >= counts.new + max(0, target - fresh):
         return None

@@ -78,6 +78,7 @@ class Works:
         self._numbers = count(1)
         self._secret = secrets.token_bytes(16)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._writes: set[asyncio.Task[Any]] = set()
         self._step = random.random()  # noqa: S311  # spacing, not secrecy
         self._bells: dict[str, asyncio.Future[bool]] = {}
         self._deadlines: list[tuple[float, int, asyncio.Future[bool]]] = []
@@ -118,16 +119,22 @@ class Works:
         return self.spawn(self._again_and_again(work, name), name)
 
     async def owned(self, work: Coroutine[Any, Any, T], name: str) -> T:
-        """Await something that goes on to its end even if the one who awaits is cancelled (B23)."""
-        return await asyncio.shield(self.spawn(work, name))
+        """Await a change that goes on to its end even if the one who awaits is cancelled (B23)."""
+        return await asyncio.shield(self.write(work, name))
+
+    def write(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """Start a change of the store, which goes on to its end whoever is cancelled (B23)."""
+        task = self.spawn(work, name)
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+        return task
 
     async def settle(self, timeout_s: float) -> None:
-        """Wait until the pool's tasks are done, then cancel those that are not."""
+        """Let changes that are on their way arrive, then cancel whatever else is still going on."""
+        if self._writes and timeout_s > 0:
+            await asyncio.wait(set(self._writes), timeout=timeout_s)
         me = asyncio.current_task()
-        tasks = {task for task in self._tasks if task is not me}
-        if tasks and timeout_s > 0:
-            _, tasks = await asyncio.wait(tasks, timeout=timeout_s)
-        await self.cancel(tasks)
+        await self.cancel({task for task in self._tasks if task is not me})
 
     async def cancel(self, tasks: set[asyncio.Task[Any]]) -> None:
         """Cancel tasks of the pool and see them end."""
@@ -170,7 +177,11 @@ class Works:
     def put_nowait(self, local: LocalStore, put: Put) -> Done | NotDone:
         """Change an entry of a store that lives in this process."""
         answer = local.put_nowait(put)
-        self.on_change(put.key, answer.counts, put.deadline_in_s)
+        due_in_s = put.deadline_in_s
+        if isinstance(answer, Done) and answer.entry is not None:
+            # As it is kept: an idle one is due as it stops being fresh, whatever was asked for.
+            due_in_s = answer.entry.deadline - self.clock()
+        self.on_change(put.key, answer.counts, due_in_s)
         return answer
 
     def quiet(self, counts: Counts, terms: Terms) -> bool:
@@ -187,14 +198,14 @@ class Works:
         if self.local is not None:
             self.put_nowait(self.local, put)
             return None
-        return self.spawn(self._give_back(put), "release")
+        return self.write(self._give_back(put), "release")
 
     def withdraw(self, key: PoolKey, request: str) -> None:
         """Take a request back, whatever has become of it; only while nobody saw its RID."""
         if self.local is not None:
             self.on_change(key, self.local.withdraw_nowait(key, request), None)
         else:
-            self.spawn(self._withdraw(key, request), "withdraw")
+            self.write(self._withdraw(key, request), "withdraw")
 
     async def _put(self, put: Put) -> Done | NotDone:
         answer = await self.store.put(put)

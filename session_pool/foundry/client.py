@@ -12,7 +12,6 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from importlib import metadata
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -31,6 +30,8 @@ _DATE_IS_CUT_BY_S: Final = 1.0
 
 
 def _version() -> str:
+    from importlib import metadata  # costs as much to import as the rest of this room
+
     try:
         return metadata.version("session-pool")
     except metadata.PackageNotFoundError:  # run from a checkout

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Literal
 
-from session_pool.model import FOREVER, Counts, Entry, PoolKey
+from session_pool.model import Counts, PoolKey, State
 from session_pool.space import (
     NO_NOTE,
     Done,
@@ -27,7 +27,7 @@ from session_pool.space import (
 )
 from session_pool.stores.deadlines import Deadlines
 from session_pool.stores.entries import Entries
-from session_pool.stores.rows import Row, blank, changed, leased, undone
+from session_pool.stores.rows import Row
 from session_pool.stores.waiting import Waiter, Waiting, refusal
 
 Need = Literal["new", "own", "room"]
@@ -88,27 +88,46 @@ class Counter:
         instead: Put | None,
     ) -> Grant | Ticket | Refusal:
         """See `Store.take`."""
-        waiting = self.waiting
+        waiting, entries = self.waiting, self.entries
         if waiting.ends <= now:
             self.settle(now)
-        cap = want.max_leased
+        _, holder, conversation, version, wish_s, ttl_s, cap, self._max_waiting, _ = want
+        if (
+            not waiting.by_request
+            and instead is None
+            and entries.count["leased"] < cap
+            and self._open
+            and request not in entries.leases
+            and (not self._tombstones or request not in self._tombstones)
+        ):
+            # Nobody waits, and there is room. The same as below, at half the price.
+            if conversation is None:
+                row, fits = entries.free(version, now + wish_s), True
+            else:
+                row = entries.own(conversation)
+                fits = row is not None and row.state == "parked" and refusal(want, row) is None
+            if row is not None and fits:
+                if place is None:
+                    self._place = place = self._place + 1
+                self._cap = cap
+                entries.lease(row, holder, conversation, ttl_s, request, place, now)
+                if row.deadline < row.queued:
+                    self._deadlines.queue(row, row.deadline)
+                before = None if conversation is None else entries.memory(conversation)
+                known = self.note_version
+                return _grant(Grant, (row.entry(), place, before, now, self.counts, known))
         # Whether there may be something now that somebody in line should have before this one.
         freed = instead is not None or cap > self._cap
-        self._cap, self._max_waiting = cap, want.max_waiting
+        self._cap = cap
         if instead is not None:
             self._put(instead, now)
-        if not waiting.by_request:
-            answer = self._arrive(want, request, now, patience_s, note_version, place, False)
-            if type(answer) is Grant:
-                return answer
+        self._asking = request  # it is answered, and need not be rung
+        waiter = waiting.by_request.get(request)
+        if waiter is None:
+            answer = self._arrive(want, request, now, patience_s, note_version, place, freed)
         else:
-            self._asking = request  # it is answered, and need not be rung
-            waiter = waiting.by_request.get(request)
-            if waiter is None:
-                answer = self._arrive(want, request, now, patience_s, note_version, place, freed)
-            else:
-                answer = self._ask_again(waiter, now, patience_s, note_version, freed)
-            self._asking = ""
+            answer = self._ask_again(waiter, now, patience_s, note_version, freed)
+        self._asking = ""
         self.serve(now)
         return answer
 
@@ -128,7 +147,7 @@ class Counter:
             return self._refuse("withdrawn", now)
         row = entries.leases.get(request)
         if row is not None:  # asked again, after the answer was lost
-            alive = _alive(row, request, now)
+            alive = row.alive(request, now)
             return self._granted(row, now) if alive else self._refuse("withdrawn", now)
         if not self._open:
             return self._refuse("closed", now)
@@ -172,11 +191,11 @@ class Counter:
     ) -> Grant | Ticket | Refusal:
         """A request that was in line says that it is there, or fetches what became of it."""
         waiting, want, row = self.waiting, waiter.want, waiter.row
-        if row is not None and not _alive(row, waiter.request, now):
+        if row is not None and not row.alive(waiter.request, now):
             # Its session was taken away, or lapsed before anybody saw it: back to its old place.
             waiter.row = None
             waiting.stand(waiter)
-            if row.entry.lease == waiter.request:
+            if row.lease == waiter.request:
                 self._undo(row, now)
             freed = True
         if freed:
@@ -250,18 +269,17 @@ class Counter:
         counts.new = max(0, min(waiting.wanting, room))
 
     def _lease(self, row: Row, want: Want, request: str, place: int, now: float) -> None:
-        after = leased(row.entry, want, request, now)
-        self.entries.lease(row, after)
-        row.place = place
-        if after.deadline < row.queued:
-            self._deadlines.queue(row, after.deadline)
-        if want.conversation is not None:
-            self.waiting.promote(want.conversation)
+        _, holder, conversation, _, _, ttl_s, _, _, _ = want
+        self.entries.lease(row, holder, conversation, ttl_s, request, place, now)
+        if row.deadline < row.queued:
+            self._deadlines.queue(row, row.deadline)
+        if conversation is not None and self.waiting.by_request:
+            self.waiting.promote(conversation)
 
     def _granted(self, row: Row, now: float) -> Grant:
-        entry = row.entry
-        before = self.entries.memory(entry.conversation)
-        return _grant(Grant, (entry, row.place, before, now, self.counts, self.note_version))
+        before = self.entries.memory(row.conversation)
+        place = row.hand[2] if row.hand is not None else 0
+        return _grant(Grant, (row.entry(), place, before, now, self.counts, self.note_version))
 
     def _leave(self, waiter: Waiter, now: float) -> None:
         del self.waiting.by_request[waiter.request]
@@ -269,25 +287,19 @@ class Counter:
         if row is None:
             if waiter.verdict is None:
                 self.waiting.step_out(waiter)
-        elif row.entry.lease == waiter.request:
+        elif row.lease == waiter.request:
             self._undo(row, now)
 
     def _undo(self, row: Row, now: float) -> None:
-        if row.former is not None:
-            self._set(row, undone(row.entry, row.former, now), moved=True)
-
-    def _set(self, row: Row, after: Entry, *, moved: bool) -> None:
-        before = row.entry.conversation
-        self.entries.set(row, after, moved=moved)
-        if after.deadline < row.queued:
-            self._deadlines.queue(row, after.deadline)
-        if self.waiting.by_request:
-            self.waiting.promote(before)
-            self.waiting.promote(after.conversation)
+        conversation = row.conversation
+        self.entries.undo(row, now)
+        if row.deadline < row.queued:
+            self._deadlines.queue(row, row.deadline)
+        self.waiting.promote(conversation)
 
     def _need(self, conversation: str | None) -> Need:
         own = self.entries.own(conversation)
-        if own is not None and own.entry.state != "parked":
+        if own is not None and own.state != "parked":
             return "own"
         if self.entries.count["leased"] >= self._cap:
             return "room"
@@ -312,49 +324,97 @@ class Counter:
             self.serve(now)
         return answer
 
+    def give_back(
+        self, entry_id: str, fence: int, op: str, state: State, deadline_in_s: float, now: float
+    ) -> Counts | None:
+        """See `LocalStore.give_back_nowait`."""
+        waiting = self.waiting
+        if waiting.ends <= now:
+            self.settle(now)
+        row = self._rows.get(entry_id)
+        if row is None or not self._give_back(row, fence, op, state, deadline_in_s, now):
+            return None
+        if waiting.by_request:
+            self.serve(now)
+        return self.counts
+
+    def _give_back(
+        self, row: Row, fence: int, op: str, state: State, deadline_in_s: float | None, now: float
+    ) -> bool:
+        # A lease ends as most do: the same as `_put` does at length, or False, with nothing done.
+        conversation = row.conversation
+        if (
+            row.state != "leased"
+            or row.fence != fence
+            or row.lapses <= now
+            or row.op == op
+            or row.key is not self.key
+        ):
+            return False
+        deadline = row.fresh_until
+        if deadline_in_s is not None:
+            at = now + deadline_in_s
+            if at < deadline or state != "idle":
+                deadline = at
+        row.deadline = deadline
+        self.entries.give_back(row, state, op, now)
+        if deadline < row.queued:
+            self._deadlines.queue(row, deadline)
+        if conversation is not None and self.waiting.by_request:
+            self.waiting.promote(conversation)
+        return True
+
     def _put(self, put: Put, now: float) -> Done | NotDone:
         (
-            _, entry_id, op, state, version, fence, _, _, expires_in_s, _, _, agent_version, pinned,
-            _, guards, tally,
+            _, entry_id, op, state, version, fence, facts, deadline_in_s, expires_in_s, fresh_in_s,
+            rid, agent_version, pinned, unbind, guards, tally,
         ) = put  # fmt: skip
         row, counts = self._rows.get(entry_id), self.counts
-        if row is None:
-            if version is not None or fence is not None:
+        if (
+            row is not None
+            and row.fence == fence
+            and (expires_in_s is None and fresh_in_s is None and rid is None)
+            and (agent_version is None and pinned is None and not unbind)
+            and not guards
+            and not tally
+            and (state == "idle" or state == "parked")
+            and self._give_back(row, fence, op, state, deadline_in_s, now)
+        ):
+            if facts is not None:
+                row.facts = facts
+            return _done(Done, (row.entry(), counts))
+        if row is None or row.key is not self.key:
+            if row is not None or version is not None or fence is not None:
                 return NotDone("absent", counts)
-            entry = blank(entry_id, now)
-        else:
-            entry = row.entry
-            if row.key is not self.key:
-                return NotDone("absent", counts)
-            if entry.op == op:
-                return Done(entry, counts)
-            if fence is not None:
-                if entry.fence != fence or entry.state != "leased":
-                    return NotDone("changed", counts)
-                if entry.lapses <= now:
-                    return NotDone("lapsed", counts)
-            elif entry.version != version:
+        elif row.op == op:
+            return Done(row.entry(), counts)
+        elif fence is not None:
+            if row.fence != fence or row.state != "leased":
                 return NotDone("changed", counts)
-        if state == "leased" and entry.state != "leased":  # only a take leases
+            if row.lapses <= now:
+                return NotDone("lapsed", counts)
+        elif row.version != version:
+            return NotDone("changed", counts)
+        if state == "leased" and (row is None or row.state != "leased"):  # only a take leases
             return NotDone("changed", counts)
         if guards and not all(map(self._holds, guards)):
             return NotDone("guard", counts)
         for name, amount in tally:
             counts.tally[name] = counts.tally.get(name, 0) + amount
+        conversation = row.conversation if row is not None else None
         if state is None:
             if row is not None:
                 self.entries.delete(row)
-                self.waiting.promote(entry.conversation)
+                self.waiting.promote(conversation)
             return Done(None, counts)
-        after = changed(entry, put, now)
         if row is None:
-            row = self.entries.insert(after)
-            if after.deadline < FOREVER:
-                self._deadlines.queue(row, after.deadline)
+            row = self.entries.insert(put, state, now)
         else:
-            kept = expires_in_s is None and agent_version is None and pinned is None
-            self._set(row, after, moved=not kept)
-        return _done(Done, (after, counts))
+            self.entries.change(row, put, state, now)
+            self.waiting.promote(conversation)
+        if row.deadline < row.queued:
+            self._deadlines.queue(row, row.deadline)
+        return _done(Done, (row.entry(), counts))
 
     def note(self, version: int, note: Note, now: float, *, open_: bool) -> Noted:
         """See `Store.note`; everybody in line is told."""
@@ -379,7 +439,3 @@ class Counter:
         if name == "new":
             return self.counts.new
         return self.counts.waiting if name == "waiting" else self.entries.count.get(name, 0)
-
-
-def _alive(row: Row, request: str, now: float) -> bool:
-    return row.entry.lease == request and row.entry.lapses > now

@@ -49,7 +49,7 @@ class Deadlines:
                     return None
                 self._pour()
             at, row = self._soon[0]
-            deadline = row.entry.deadline
+            deadline = row.deadline
             if row.queued == at == deadline:
                 return row
             heappop(self._soon)

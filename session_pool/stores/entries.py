@@ -1,7 +1,7 @@
 """The entries of one key in the memory store, and the indexes by which they are found.
 
-Every change passes through `set`, so that no index can disagree with an entry. Knows nothing of who
-waits.
+Every change of an entry passes through here, so that no index can disagree with it. Knows nothing
+of who waits.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from heapq import merge
 from itertools import islice
+from operator import attrgetter
 from typing import Final, get_args
 
 from session_pool.model import FOREVER, Entry, PoolKey, State
-from session_pool.space import Want
-from session_pool.stores.rows import FREE, Row
+from session_pool.space import Put, Want
+from session_pool.stores.rows import FREE, MEMORIES, Row
 from session_pool.stores.shelf import Shelf
 
 ALL: Final[tuple[State, ...]] = get_args(State)
-MEMORIES: Final = frozenset(("retiring", "gone"))
 
 
 class Entries:
@@ -26,6 +26,10 @@ class Entries:
     Args:
         key: whose.
         rows: the rows of all keys by entry id, shared with the store.
+
+    Attributes:
+        count: entries by state.
+        leases: those leased, by request, in the order of their hand-out.
     """
 
     def __init__(self, key: PoolKey, rows: dict[str, Row]) -> None:
@@ -34,6 +38,7 @@ class Entries:
         self.leases: dict[str, Row] = {}
         self._rows = rows
         self._shelves: dict[tuple[bool, str], Shelf] = {}
+        self._only: Shelf | None = None  # of those for "latest published", while there is but one
         self._rolls: dict[State, dict[str, Row]] = {}
         self._bound: dict[str, Row] = {}
         self._memories: dict[str, tuple[Row, ...]] = {}
@@ -47,19 +52,21 @@ class Entries:
     def memory(self, conversation: str | None) -> Entry | None:
         """The memory of the session that a conversation had last."""
         remembered = self._memories.get(conversation) if conversation is not None else None
-        return remembered[-1].entry if remembered is not None else None
+        return remembered[-1].entry() if remembered is not None else None
 
     def fitting(self, want: Want, own: Row | None, now: float) -> Row | None:
         """What a want could have now: its own session, or the free one that ends first (B3)."""
         if own is not None:
-            return own if own.entry.state == "parked" else None
+            return own if own.state == "parked" else None
         return self.free(want.agent_version, now + want.wish_s)
 
     def free(self, version: str | None, least_expires: float) -> Row | None:
         """The free session that ends first, of those of a version that live until then."""
+        if version is None and self._only is not None:
+            return self._only.first(least_expires)
         best: Row | None = None
-        for (pinned, made_for), shelf in self._shelves.items():
-            if made_for == version if version is not None else not pinned:
+        for shelf in self._shelves.values():
+            if shelf.version == version if version is not None else not shelf.pinned:
                 row = shelf.first(least_expires)
                 if best is None or (row is not None and _order(row) < _order(best)):
                     best = row
@@ -70,117 +77,171 @@ class Entries:
         if conversation is not None:
             own = self._bound.get(conversation)
             rows = [*self._memories.get(conversation, ()), *([own] if own is not None else [])]
-            found = [row.entry for row in reversed(rows)]
-            return [entry for entry in found if not states or entry.state in states][:limit]
+            found = [row.entry() for row in reversed(rows) if not states or row.state in states]
+            return found[:limit]
         asked = [self._in_state(state) for state in dict.fromkeys(states or ALL)]
-        return list(islice(merge(*asked, key=_since), limit))
+        return [row.entry() for row in islice(merge(*asked, key=_since), limit)]
 
-    def _in_state(self, state: State) -> Iterable[Entry]:
+    def _in_state(self, state: State) -> Iterable[Row]:
         if state == "leased":
-            return (row.entry for row in self.leases.values())
+            return self.leases.values()
         if state in FREE:
-            free = (row.entry for shelf in self._shelves.values() for row in shelf.rows())
-            return sorted((entry for entry in free if entry.state == state), key=_since)
-        return (row.entry for row in self._rolls.get(state, {}).values())
+            free = (row for shelf in self._shelves.values() for row in shelf.rows())
+            return sorted((row for row in free if row.state == state), key=_since)
+        return self._rolls.get(state, {}).values()
 
     # ------------------------------------------------------------------ changing
 
-    def insert(self, entry: Entry) -> Row:
+    def insert(self, put: Put, state: State, now: float) -> Row:
         """File an entry that is not there yet."""
-        row = self._rows[entry.id] = Row(self.key, entry)
-        self._enter(row, entry)
-        self._bind(row, entry)
+        row = self._rows[put.id] = Row(self.key, put.id, now)
+        row.change(put, state, now)
+        self._enter(row)
         return row
 
     def delete(self, row: Row) -> None:
         """Forget an entry."""
-        entry = row.entry
-        self._leave(row, entry)
+        self._leave(row)
         if row.shelf is not None:
-            row.shelf.remove(row, entry.expires)
-        self._unbind(row, entry)
-        row.queued, row.entry = -FOREVER, entry._replace(lease="")  # nobody holds what is not there
-        del self._rows[entry.id]
+            row.shelf.remove(row)
+        self._unbind(row, row.conversation, row.state in MEMORIES)
+        row.queued, row.lease = -FOREVER, ""  # nobody holds what is not there
+        del self._rows[row.id]
 
-    def lease(self, row: Row, after: Entry) -> None:
-        """Hand out what is free or parked: `set`, less what this cannot change."""
-        before, count = row.entry, self.count
-        was = before.state
+    def lease(
+        self,
+        row: Row,
+        holder: str,
+        conversation: str | None,
+        ttl_s: float,
+        request: str,
+        place: int,
+        now: float,
+    ) -> None:
+        """Hand out what is free or parked. It keeps its slot on the shelf; see there."""
+        was, count = row.state, self.count
+        row.hand = (was, row.deadline, place, None)
+        row.state = "leased"
+        row.version += 1
+        row.fence += 1
+        row.holder = holder
+        row.lease = row.op = request
+        row.lapses = row.deadline = now + ttl_s
+        row.since = now
         count[was] -= 1
         count["leased"] += 1
+        self.leases[request] = row
         if was == "parked":
-            del self._rolls["parked"][before.id]
-        elif after.conversation is not None:
-            self._bound[after.conversation] = row
-        row.former, row.entry = before, after
-        self.leases[after.lease] = row
+            del self._rolls["parked"][row.id]
+        elif conversation is not None:
+            row.conversation = conversation
+            self._bound[conversation] = row
 
-    def set(self, row: Row, after: Entry, *, moved: bool = True) -> None:
-        """Replace an entry, and file it where it belongs now.
+    def give_back(self, row: Row, state: State, op: str, now: float) -> None:
+        """The usual `change`: a lease ends as idle or parked, and nothing moves on the shelf."""
+        count = self.count
+        del self.leases[row.lease]
+        count["leased"] -= 1
+        count[state] = count.get(state, 0) + 1
+        row.take_back(state, op, now)
+        if state == "parked":
+            if row.shelf is not None:
+                row.shelf.remove(row)
+            roll = self._rolls.get("parked")
+            if roll is None:
+                roll = self._rolls["parked"] = {}
+            roll[row.id] = row
+            return
+        if row.shelf is None:
+            self._shelve(row)
+        conversation = row.conversation
+        if conversation is not None:
+            row.conversation = None
+            del self._bound[conversation]
 
-        Args:
-            row: where it is kept.
-            after: what it becomes.
-            moved: its expiry, version or pin may have changed, and with it its place on a shelf.
-        """
-        before, row.entry = row.entry, after
-        was, state = before.state, after.state
-        if row.shelf is not None and (moved or not (state == "leased" or state in FREE)):
-            row.shelf.remove(row, before.expires)
+    def change(self, row: Row, put: Put, state: State, now: float) -> None:
+        """Do what a put says."""
+        was, conversation = row.state, row.conversation
+        if row.shelf is not None and not (
+            (state == "leased" or state in FREE)
+            and put.expires_in_s is None
+            and put.agent_version is None
+            and put.pinned is None
+        ):
+            row.shelf.remove(row)
         if was != state:
-            self._leave(row, before)
-            self._enter(row, after)
-        elif moved and state in FREE:
-            self._shelve(row, after)
-        if before.conversation != after.conversation or (was in MEMORIES) != (state in MEMORIES):
-            self._unbind(row, before)
-            self._bind(row, after)
+            self._leave(row)
+        row.change(put, state, now)
+        self._refile(row, was, conversation)
 
-    def _enter(self, row: Row, entry: Entry) -> None:
-        state = entry.state
+    def undo(self, row: Row, now: float) -> None:
+        """Take back a lease that nobody saw."""
+        hand, conversation = row.hand, row.conversation
+        if hand is None:
+            return
+        if row.shelf is not None:
+            row.shelf.remove(row)
+        self._leave(row)
+        row.undo(hand, now)
+        self._refile(row, "leased", conversation)
+
+    def _refile(self, row: Row, was: State, conversation: str | None) -> None:
+        # File a row that was changed; it has left its state already, if that is another now.
+        state = row.state
+        if was != state:
+            self._enter(row)
+        elif row.shelf is None and state in FREE:
+            self._shelve(row)
+        remembered = was in MEMORIES
+        if conversation != row.conversation or remembered != (state in MEMORIES):
+            self._unbind(row, conversation, remembered)
+            self._bind(row)
+
+    def _enter(self, row: Row) -> None:
+        state = row.state
         self.count[state] = self.count.get(state, 0) + 1
         if state in FREE:
             if row.shelf is None:
-                self._shelve(row, entry)
+                self._shelve(row)
         elif state == "leased":
-            self.leases[entry.lease] = row
+            self.leases[row.lease] = row
         else:
             roll = self._rolls.get(state)
             if roll is None:
                 roll = self._rolls[state] = {}
-            roll[entry.id] = row
+            roll[row.id] = row
 
-    def _leave(self, row: Row, entry: Entry) -> None:
-        state = entry.state
+    def _leave(self, row: Row) -> None:
+        state = row.state
         self.count[state] -= 1
         if state == "leased":
-            del self.leases[entry.lease]
-            row.former = None
+            del self.leases[row.lease]
         elif state not in FREE:
-            del self._rolls[state][entry.id]
+            del self._rolls[state][row.id]
 
-    def _shelve(self, row: Row, entry: Entry) -> None:
-        kind = (entry.pinned, entry.agent_version)
+    def _shelve(self, row: Row) -> None:
+        kind = (row.pinned, row.agent_version)
         shelf = self._shelves.get(kind)
         if shelf is None:  # a version not seen before; those that nothing has any more are dropped
             self._shelves = {kind: shelf for kind, shelf in self._shelves.items() if len(shelf)}
-            shelf = self._shelves[kind] = Shelf()
+            shelf = self._shelves[kind] = Shelf(*kind)
+            latest = [shelf for shelf in self._shelves.values() if not shelf.pinned]
+            self._only = latest[0] if len(latest) == 1 else None
         shelf.add(row)
 
-    def _bind(self, row: Row, entry: Entry) -> None:
-        conversation = entry.conversation
+    def _bind(self, row: Row) -> None:
+        conversation = row.conversation
         if conversation is None:
             return
-        if entry.state in MEMORIES:
+        if row.state in MEMORIES:
             self._memories[conversation] = (*self._memories.get(conversation, ()), row)
         else:
             self._bound[conversation] = row
 
-    def _unbind(self, row: Row, entry: Entry) -> None:
-        conversation = entry.conversation
+    def _unbind(self, row: Row, conversation: str | None, remembered: bool) -> None:
         if conversation is None:
             return
-        if entry.state not in MEMORIES:
+        if not remembered:
             if self._bound.get(conversation) is row:
                 del self._bound[conversation]
             return
@@ -189,9 +250,5 @@ class Entries:
             self._memories[conversation] = others
 
 
-def _since(entry: Entry) -> float:
-    return entry.since
-
-
-def _order(row: Row) -> tuple[float, str]:
-    return row.entry.expires, row.entry.id
+_since = attrgetter("since")
+_order = attrgetter("expires", "id")

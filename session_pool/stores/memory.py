@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, TypeVar, cast
+from typing import Final, Literal, TypeVar, cast
 
 from session_pool.model import FOREVER, Counts, Entry, PoolKey, State
 from session_pool.space import Done, Due, Grant, NotDone, Note, Noted, Put, Refusal, Ticket, Want
@@ -73,6 +73,19 @@ class MemoryStore:
         counter = self._counters.get(put.key) or self._counter(put.key)
         return counter.put(put, self._clock())
 
+    def give_back_nowait(
+        self,
+        key: PoolKey,
+        entry_id: str,
+        fence: int,
+        op: str,
+        state: Literal["idle", "parked"],
+        deadline_in_s: float,
+    ) -> Counts | None:
+        """See `LocalStore.give_back_nowait`."""
+        counter = self._counters.get(key) or self._counter(key)
+        return counter.give_back(entry_id, fence, op, state, deadline_in_s, self._clock())
+
     def withdraw_nowait(self, key: PoolKey, request: str) -> Counts:
         """See `Store.withdraw`."""
         return self._counter(key).withdraw(request, self._clock())
@@ -129,9 +142,9 @@ class MemoryStore:
         answers = []
         for entry_id, fence in leases:
             row = self._rows.get(entry_id)
-            held = row is not None and _holds(row.entry, holder, fence, now)
+            held = row is not None and _holds(row, holder, fence, now)
             if row is not None and held:
-                row.entry = row.entry._replace(lapses=lapses, deadline=lapses)
+                row.lapses = row.deadline = lapses
                 if lapses < row.queued:
                     self._deadlines.queue(row, lapses)
             answers.append(held)
@@ -147,11 +160,11 @@ class MemoryStore:
         """See `Store.due`."""
         now, claimed = self._clock(), list[tuple[PoolKey, Entry]]()
         row = self._deadlines.next()
-        while row is not None and row.entry.deadline <= now and len(claimed) < limit:
-            claimed.append((row.key, row.entry))
-            row.entry = row.entry._replace(deadline=now + for_s)
+        while row is not None and row.deadline <= now and len(claimed) < limit:
+            claimed.append((row.key, row.entry()))
+            row.deadline = now + for_s
             row = self._deadlines.next()
-        next_in_s = FOREVER if row is None else max(0.0, row.entry.deadline - now)
+        next_in_s = FOREVER if row is None else max(0.0, row.deadline - now)
         return Due(tuple(claimed), now, next_in_s)
 
     async def note(self, key: PoolKey, version: int, note: Note, *, open_: bool) -> Noted:
@@ -208,9 +221,9 @@ class MemoryStore:
             ring(request)
 
 
-def _holds(entry: Entry, holder: str, fence: int, now: float) -> bool:
-    held = entry.state == "leased" and entry.lapses > now
-    return held and entry.holder == holder and entry.fence == fence
+def _holds(row: Row, holder: str, fence: int, now: float) -> bool:
+    alive = row.state == "leased" and row.lapses > now
+    return alive and row.holder == holder and row.fence == fence
 
 
 def _still(answer: _Answer) -> _Answer:

@@ -1,7 +1,6 @@
-"""An entry of the memory store through its changes: values in, values out.
+"""One entry of the memory store, where it is kept: changed in place, copied where it is handed out.
 
-A row is where an entry is kept; the entry itself is immutable and replaced whole, so that whoever
-was given one keeps what he was given. Knows no index and no line.
+Knows how an entry changes, and no index and no line.
 """
 
 from __future__ import annotations
@@ -10,131 +9,139 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from session_pool.model import FOREVER, NO_FACTS, Entry, PoolKey, State
-from session_pool.space import Put, Want
-
-FREE: Final = frozenset(("idle", "ageing"))
-"""States in which anybody may have it, so that it belongs to no conversation."""
+from session_pool.space import Put
 
 if TYPE_CHECKING:
     from session_pool.stores.shelf import Shelf
 
-make_entry: Final[Callable[[type[Entry], tuple[object, ...]], Entry]] = tuple.__new__
-"""`Entry` from all its fields in order, at half the price of calling it."""
+FREE: Final = frozenset(("idle", "ageing"))
+"""States in which anybody may have it, so that it belongs to no conversation."""
+
+MEMORIES: Final = frozenset(("retiring", "gone"))
+"""States in which its conversation has it no more, and remembers it."""
+
+Hand = tuple[State, float, int, Entry | None]
+"""What a hand-out can be undone by: state and deadline before it, the number under which it was
+handed out, and the entry as it was then, once its holder has written something."""
+
+_entry: Final[Callable[[type[Entry], tuple[object, ...]], Entry]] = tuple.__new__
+# `Entry` from all its fields in order, at half the price of calling it: this is the hit path.
 
 
 class Row:
-    """Where an entry is kept, for as long as it exists.
+    """An entry, field by field as in `Entry`, and where the store's parts have it.
 
     Attributes:
         key: whose.
-        entry: as it is now.
-        former: what it was before it was handed out, should that have to be undone.
-        place: the number under which it was handed out.
+        hand: how its hand-out is undone; None unless leased.
         queued: when `Deadlines` looks at it next; FOREVER if never, -FOREVER once deleted.
         shelf: where it has a slot: as long as it is free, and perhaps while it is leased.
     """
 
-    __slots__ = ("entry", "former", "key", "place", "queued", "shelf")
+    __slots__ = (*Entry._fields, "hand", "key", "queued", "shelf")
 
-    def __init__(self, key: PoolKey, entry: Entry) -> None:
+    state: State
+    conversation: str | None
+
+    def __init__(self, key: PoolKey, entry_id: str, now: float) -> None:
         self.key = key
-        self.entry = entry
-        self.former: Entry | None = None
-        self.place = 0
+        self.id = entry_id
+        self.state = "chore"
+        self.version = 0
+        self.fence = 0
+        self.rid = ""
+        self.agent_version = ""
+        self.pinned = False
+        self.conversation = None
+        self.holder = ""
+        self.lease = ""
+        self.lapses = FOREVER
+        self.since = now
+        self.fresh_until = FOREVER
+        self.expires = FOREVER
+        self.deadline = FOREVER
+        self.facts = NO_FACTS
+        self.op = ""
+        self.hand: Hand | None = None
         self.queued = FOREVER
         self.shelf: Shelf | None = None
 
     def __lt__(self, other: Row) -> bool:
         """Settles the order of what is due, or ends, at the same instant."""
-        return self.entry.id < other.entry.id
+        return self.id < other.id
 
+    def entry(self) -> Entry:
+        """A copy for whoever asked."""
+        return _entry(
+            Entry,
+            (
+                self.id, self.state, self.version, self.fence, self.rid, self.agent_version,
+                self.pinned, self.conversation, self.holder, self.lease, self.lapses, self.since,
+                self.fresh_until, self.expires, self.deadline, self.facts, self.op,
+            ),
+        )  # fmt: skip
 
-def blank(entry_id: str, now: float) -> Entry:
-    """What an insertion changes: an entry that was not there."""
-    return Entry(
-        id=entry_id,
-        state="chore",
-        version=0,
-        fence=0,
-        rid="",
-        agent_version="",
-        pinned=False,
-        conversation=None,
-        holder="",
-        lease="",
-        lapses=FOREVER,
-        since=now,
-        fresh_until=FOREVER,
-        expires=FOREVER,
-        deadline=FOREVER,
-        facts=NO_FACTS,
-        op="",
-    )
+    def alive(self, request: str, now: float) -> bool:
+        """Whether that request holds it."""
+        return self.lease == request and self.lapses > now
 
+    def take_back(self, state: State, op: str, now: float) -> None:
+        """End its lease."""
+        self.state = state
+        self.version += 1
+        self.holder = self.lease = ""
+        self.lapses = FOREVER
+        self.since = now
+        self.op = op
+        self.hand = None
 
-def leased(entry: Entry, want: Want, request: str, now: float) -> Entry:
-    """The entry as handed out for a want: the hit path, hence unpacked and packed in one go."""
-    (
-        entry_id, _, version, fence, rid, agent_version, pinned, _, _, _, _, _,
-        fresh_until, expires, _, facts, _,
-    ) = entry  # fmt: skip
-    _, holder, conversation, _, _, ttl_s, _, _, _ = want
-    lapses = now + ttl_s
-    return make_entry(
-        Entry,
-        (
-            entry_id, "leased", version + 1, fence + 1, rid, agent_version, pinned, conversation,
-            holder, request, lapses, now, fresh_until, expires, lapses, facts, request,
-        ),
-    )  # fmt: skip
-
-
-def changed(entry: Entry, put: Put, now: float) -> Entry:
-    """The entry after a `Put` that does not delete it; unpacked likewise, for the release path."""
-    (
-        entry_id, was, version, fence, rid, agent_version, pinned, conversation, holder, lease,
-        lapses, since, fresh_until, expires, deadline, facts, _,
-    ) = entry  # fmt: skip
-    (
-        _, _, op, to, _, _, new_facts, deadline_in_s, expires_in_s, fresh_in_s, new_rid,
-        new_version, new_pinned, unbind, _, _,
-    ) = put  # fmt: skip
-    state: State = to if to is not None else was
-    if new_facts is not None:
-        facts = new_facts
-    if expires_in_s is not None:
-        expires = now + expires_in_s
-    if fresh_in_s is not None:
-        fresh_until = now + fresh_in_s
-    if new_rid is not None:
-        rid = new_rid
-    if new_version is not None:
-        agent_version = new_version
-    if new_pinned is not None:
-        pinned = new_pinned
-    if unbind or state in FREE:
-        conversation = None
-    if was == "leased" and state == "leased":
-        deadline = lapses
-    else:
-        if deadline_in_s is not None:
-            deadline = now + deadline_in_s
+    def change(self, put: Put, state: State, now: float) -> None:
+        """Do what a put says."""
+        was, fresh_in_s, deadline_in_s = self.state, put.fresh_in_s, put.deadline_in_s
+        hand = self.hand
+        fresh_until = self.fresh_until if fresh_in_s is None else now + fresh_in_s
+        if was == "leased" and hand is not None and state == "leased":
+            if hand[3] is None:
+                self.hand = (*hand[:3], self.entry())
+            self.version += 1
+            self.op = put.op
+            self.deadline = self.lapses
         elif was == "leased":
-            deadline = fresh_until
-        holder, lease, lapses = "", "", FOREVER
-    if state == "idle" and fresh_until < deadline:
-        deadline = fresh_until
-    if state != was:
-        since = now
-    return make_entry(
-        Entry,
-        (
-            entry_id, state, version + 1, fence, rid, agent_version, pinned, conversation, holder,
-            lease, lapses, since, fresh_until, expires, deadline, facts, op,
-        ),
-    )  # fmt: skip
+            self.take_back(state, put.op, now)
+            self.deadline = fresh_until
+        else:
+            self.state = state
+            self.version += 1
+            self.op = put.op
+            if state != was:
+                self.since = now
+        self.fresh_until = fresh_until
+        if state != "leased":
+            if deadline_in_s is not None:
+                self.deadline = now + deadline_in_s
+            if state == "idle" and fresh_until < self.deadline:
+                self.deadline = fresh_until
+        if put.expires_in_s is not None:
+            self.expires = now + put.expires_in_s
+        if put.facts is not None:
+            self.facts = put.facts
+        if put.rid is not None:
+            self.rid = put.rid
+        if put.agent_version is not None:
+            self.agent_version = put.agent_version
+        if put.pinned is not None:
+            self.pinned = put.pinned
+        if put.unbind or state in FREE:
+            self.conversation = None
 
-
-def undone(entry: Entry, former: Entry, now: float) -> Entry:
-    """A lease that nobody saw: the session is what it was before, but for its spent fence."""
-    return former._replace(version=entry.version + 1, fence=entry.fence, since=now, op="")
+    def undo(self, hand: Hand, now: float) -> None:
+        """Take back a lease that nobody saw: it is what it was before, but for its spent fence."""
+        state, deadline, _, before = hand
+        self.take_back(state, "", now)
+        self.deadline = deadline
+        if state in FREE:
+            self.conversation = None
+        if before is not None:
+            self.fresh_until, self.expires = before.fresh_until, before.expires
+            self.facts, self.rid = before.facts, before.rid
+            self.agent_version, self.pinned = before.agent_version, before.pinned

@@ -19,11 +19,18 @@ _Slot = tuple[float, str, Row]
 
 
 class Shelf:
-    """Rows in the order of (expiry, id)."""
+    """Rows in the order of (expiry, id).
 
-    __slots__ = ("_slots", "_start")
+    Args:
+        pinned: whether they were created for a version asked for by number.
+        version: the agent version that they have.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_slots", "_start", "pinned", "version")
+
+    def __init__(self, pinned: bool, version: str) -> None:
+        self.pinned = pinned
+        self.version = version
         self._slots: list[_Slot] = []
         self._start = 0
 
@@ -41,7 +48,7 @@ class Shelf:
             at = bisect_left(slots, (least_expires,), at)  # a prefix is before what it begins
         while at < len(slots):
             row = slots[at][2]
-            if row.entry.state != "leased":
+            if row.state != "leased":
                 return row
             row.shelf = None
             at = self._drop(at)
@@ -49,8 +56,8 @@ class Shelf:
 
     def add(self, row: Row) -> None:
         """Give a row its slot."""
-        entry, slots, start = row.entry, self._slots, self._start
-        slot = (entry.expires, entry.id, row)
+        slots, start = self._slots, self._start
+        slot = (row.expires, row.id, row)
         row.shelf = self
         if not slots or slots[-1] < slot:
             slots.append(slot)
@@ -64,10 +71,10 @@ class Shelf:
         else:
             slots.insert(at, slot)
 
-    def remove(self, row: Row, expires: float) -> None:
-        """Take away the slot that a row got when it expired then."""
+    def remove(self, row: Row) -> None:
+        """Take its slot away; to be called while it has the expiry it got the slot by."""
         row.shelf = None
-        self._drop(bisect_left(self._slots, (expires, row.entry.id, row), self._start))
+        self._drop(bisect_left(self._slots, (row.expires, row.id, row), self._start))
 
     def _drop(self, at: int) -> int:
         # Answers where the next slot is now.

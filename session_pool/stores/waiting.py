@@ -169,7 +169,7 @@ class Waiting:
                 self.vain.add(conversation)
             elif row is None:
                 where = (head.want.agent_version, head.want.wish_s)
-            elif row.entry.state == "parked":
+            elif row.state == "parked":
                 where = OWN
         promoted = line.promoted
         if promoted is not None and (promoted is not head or promoted.where != where):
@@ -246,4 +246,4 @@ def refusal(want: Want, own: Row | None) -> Literal["version", "empty"] | None:
     """Why the session that its conversation has, or has not, can never serve a want."""
     if own is None:
         return "empty" if want.own_only else None
-    return "version" if want.agent_version not in (None, own.entry.agent_version) else None
+    return "version" if want.agent_version not in (None, own.agent_version) else None

@@ -68,7 +68,7 @@ async def _run(rounds: int, round_s: float, tasks: int, sessions: int) -> Result
         "G12",
         f"{tasks} tasks on {sessions} sessions, each held over a sleep(0)",
         f"medians of {rounds} interleaved rounds of {1e3 * round_s:.0f} ms",
-        ("% of Semaphore", "k turns/s", "grants per task", "Little"),
+        ("of Sem.", "k turns/s", "grants/task", "Little"),
         tuple(_row(peer, seen[peer.name], rates) for peer in peers),
         (
             Goal(f">= {SHARE:.0%} of asyncio.Semaphore's rate", f"{share:.0%}", share >= SHARE),
@@ -80,9 +80,9 @@ async def _run(rounds: int, round_s: float, tasks: int, sessions: int) -> Result
         ),
         {"share": share, "apart": apart},
         (
-            "Grants are those of the most uneven round. Little: (tasks / throughput) / median "
-            "time from turn to turn; 1.0 is even. All but the pool and the semaphore let "
-            "newcomers barge in: theirs is for information.",
+            "Of the Semaphore's rate. Grants: least and most, in the most uneven round. Little: "
+            "(tasks / throughput) / median time from turn to turn; 1.0 is even. All but the pool "
+            "and the semaphore let newcomers barge in: theirs is for information.",
             *absent,
         ),
     )
@@ -118,7 +118,7 @@ def _row(peer: Peer, seen: list[Round], rates: dict[str, list[float]]) -> Row:
     cells = (
         f"{ratio(rates, peer.name, Semaphore.name):.0%}",
         f"{median(rates[peer.name]) / 1e3:.0f}",
-        f"{min(uneven.grants)} to {max(uneven.grants)}",
+        f"{min(uneven.grants)}-{max(uneven.grants)}",
         f"{median(one.little for one in seen):.2f}",
     )
     return Row(peer.name, cells, peer.does)

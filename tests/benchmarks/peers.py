@@ -57,7 +57,7 @@ class Pool(Peer):
     """The product, by its public API."""
 
     name = "session_pool"
-    does = "async with pool.acquire(agent): a session leased, a Lease made, given back"
+    does = "async with pool.acquire(agent): a live session"
 
     async def open(self, size: int) -> None:
         policy = AgentPolicy(min_idle=0, max_leased=size, reuse="anyone")
@@ -91,7 +91,7 @@ class Queue(Peer):
     """The least that hands out items."""
 
     name = "asyncio.Queue"
-    does = "await get(), put_nowait(item)"
+    does = "get(), put_nowait(item)"
 
     async def open(self, size: int) -> None:
         self._queue: asyncio.Queue[int] = asyncio.Queue()
@@ -120,7 +120,7 @@ class Semaphore(Peer):
     """Hands out nothing, but in turn: the fair floor."""
 
     name = "asyncio.Semaphore"
-    does = "async with semaphore: a place and no item, first come first served"
+    does = "async with semaphore: a place, no item"
 
     async def open(self, size: int) -> None:
         self._semaphore = asyncio.Semaphore(size)
@@ -146,7 +146,7 @@ class AiohttpConnector(Peer):
     """The connection pool of an HTTP client."""
 
     name = "aiohttp connector"
-    does = "connect() and release() of a kept-alive loopback connection, no request"
+    does = "connect(), release(): a kept-alive socket"
 
     async def open(self, size: int) -> None:
         loop = asyncio.get_running_loop()
@@ -204,7 +204,7 @@ class SqlAlchemy(Peer):
     """An async engine's queue pool, over SQLite in memory."""
 
     name = "SQLAlchemy async"
-    does = "raw_connection(), close(): AsyncAdaptedQueuePool, aiosqlite, no reset, no SQL"
+    does = "raw_connection(), close(): aiosqlite, no reset, no SQL"
     packages = ("sqlalchemy", "aiosqlite", "greenlet")
 
     async def open(self, size: int) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.benchmarks import g4, g5, g6, g11, g12, g18
+from tests.benchmarks import g4, g5, g6, g11, g12, g18, peers
 from tests.benchmarks.__main__ import ALL, main
 from tests.benchmarks.figures import WIDTH, Result, heading, summary, table
 
@@ -15,7 +15,7 @@ from tests.benchmarks.figures import WIDTH, Result, heading, summary, table
 def printed(result: Result) -> str:
     """The table, once its shape is seen to be right."""
     assert result.goals
-    assert result.rows[0].who in ("session_pool", g18.OURS)
+    assert result.rows[0].who in ("session_pool", g18.USED)
     assert all(len(row.cells) == len(result.columns) for row in result.rows)
     text = table(result)
     lines = (text + "\n" + summary([result]) + "\n" + heading()).splitlines()
@@ -32,6 +32,15 @@ def test_g11_measures_the_pool_and_names_what_each_peer_does() -> None:
     assert all(row.does for row in result.rows)
     assert "asyncio.Queue" in text
     assert "psycopg_pool" in text
+
+
+def test_a_peer_that_is_not_installed_is_left_out_and_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(peers, "find_spec", lambda package: None)
+    text = printed(g11.run(rounds=1, round_s=0.001))
+    assert "SQLAlchemy async" not in text
+    assert "SQLAlchemy is left out" in text
 
 
 def test_g12_grants_every_task_its_turns_to_within_one() -> None:
@@ -56,12 +65,14 @@ def test_g5_a_ramp_makes_one_session_for_each_waiter_and_all_at_once() -> None:
 
 
 def test_g6_renewal_is_spread_and_no_caller_waits() -> None:
-    result = g6.run(sessions=300, lifetime_s=3600.0)
+    result = g6.run(sessions=900, lifetime_s=3600.0)
     printed(result)
-    assert result.met
+    # One a second is the mean, so whole numbers are coarse here; a cliff would be all in one.
+    assert result.figures["over_mean"] <= 2 * g6.TIMES_MEAN
     # A caller who holds the last one above min_idle calls for one more, here and there.
-    assert result.figures["renewed"] == pytest.approx(300, abs=5)
-    assert result.figures["least_idle"] >= 300 - 1
+    assert result.figures["renewed"] == pytest.approx(900, abs=20)
+    assert result.figures["refused"] == 0
+    assert result.figures["least_idle"] >= 900 - 1
     assert result.figures["least_remaining_s"] >= 300
 
 

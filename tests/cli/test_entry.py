@@ -47,7 +47,9 @@ def test_a_missing_extra_is_one_line_that_says_how_to_get_it(missing: str) -> No
 
 
 def test_another_missing_module_is_not_taken_for_the_extra() -> None:
-    done = python("import sys; sys.modules['aiohttp'] = None\nimport session_pool.cli")
+    done = python(
+        "import sys; sys.modules['aiohttp'] = None\nfrom session_pool.cli import main; main()"
+    )
     assert "ModuleNotFoundError" in done.stderr
 
 

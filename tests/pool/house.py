@@ -22,7 +22,7 @@ from session_pool import (
     SessionPool,
     StoreUnavailable,
 )
-from session_pool.emulator import Emulator
+from session_pool.emulator import AgentSetup, Emulator
 from session_pool.events import Event
 from session_pool.model import Counts, Entry, PoolKey, State
 from session_pool.space import Done, Due, Grant, NotDone, Note, Noted, Put, Refusal, Ticket, Want
@@ -90,7 +90,7 @@ class House:
     async def until(self, condition: Callable[[], object], *, within_s: float = 3600.0) -> None:
         """Let virtual time pass until the condition holds."""
         async with asyncio.timeout(within_s):
-            while not condition():
+            while not condition():  # noqa: ASYNC110  # of a condition without an event, in no time
                 await asyncio.sleep(0.05)
 
     async def _listen(self) -> None:
@@ -107,6 +107,7 @@ async def house(
     close_s: float = 10.0,
     dirty: Sequence[str] = (),
     exact: bool = True,
+    emulated: dict[str, AgentSetup] | None = None,
     **emulator: Any,
 ) -> AsyncIterator[House]:
     """An emulator and an open pool with the agent "orders".
@@ -118,10 +119,11 @@ async def house(
         close_s: for `aclose`.
         dirty: counters of the audit that this test fills on purpose.
         exact: the emulator made what the pool counts, unsettled ones at most aside.
-        emulator: settings of the emulator.
+        emulated: agents as the emulator has them.
+        emulator: its settings.
     """
     before = asyncio.all_tasks()
-    async with Emulator(**emulator) as emu:
+    async with Emulator(agents=emulated, **emulator) as emu:
         agents = agents or {"orders": Agent(emu.agent_rid)}
         given = {"url": emu.url, "token": emu.token, **(pool or {})}
         opened = SessionPool(policy=policy, agents=agents, **given)

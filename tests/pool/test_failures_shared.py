@@ -88,7 +88,7 @@ def test_gunicorn_1953_a_pool_made_before_a_fork_says_so() -> None:
                     told = str(error).encode()
                 os.write(writing, told)
                 os._exit(0)
-            os.waitpid(child, 0)
+            os.waitpid(child, 0)  # noqa: ASYNC222  # the child does one thing and is gone
             os.close(writing)
             with os.fdopen(reading, "rb") as pipe:
                 assert b"before a fork" in pipe.read()
@@ -208,9 +208,7 @@ async def test_multica_6402_a_conversation_that_outgrew_its_context_is_not_resum
 
 
 async def test_open_streams_do_not_hold_up_the_close() -> None:
-    async with house(
-        exchange_latency_s=500.0, dirty=LEFT
-    ) as home:
+    async with house(exchange_latency_s=500.0, dirty=LEFT) as home:
 
         async def listen() -> None:
             async with home.pool.conversation(home.agent, "a").stream("long [[a]]") as stream:

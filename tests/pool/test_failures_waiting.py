@@ -29,8 +29,8 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def _turn(home: House, agent: str, **wish: float) -> float:
-    async with home.pool.acquire(agent, **wish) as lease:
+async def _turn(home: House, agent: str, timeout: float | None = None) -> float:
+    async with home.pool.acquire(agent, timeout=timeout) as lease:
         lease.mark_unused()
     return now()
 

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from session_pool import AgentPolicy, ConfigError
+from session_pool import AgentPolicy, AgentUnavailable, AuthError, ConfigError
 from session_pool.events import SessionDied
 from session_pool.stores.memory import MemoryStore
 from tests.pool.house import LEFT, House, LocalClock, house, spin
@@ -42,7 +42,7 @@ async def test_b1_no_two_live_leases_name_the_same_session() -> None:
 
 
 async def test_b2_nothing_with_less_than_min_remaining_is_handed_out() -> None:
-    policy = AgentPolicy(min_idle=0, min_remaining_s=300, refresh_ahead_s=900)
+    policy = AgentPolicy(min_idle=0, min_remaining_s=300, refresh_ahead_s=301)
     async with house(policy=policy, lifetime_s=HOUR_S) as home:
         await (await home.lease()).release(unused=True)
         await asyncio.sleep(HOUR_S - 302)
@@ -133,7 +133,7 @@ async def test_b2_only_death_wear_and_its_timeouts_replace_a_conversations_sessi
     policy = AgentPolicy(min_idle=2, max_idle=2)
     async with house(policy=policy, lifetime_s=HOUR_S) as home:
         rids = set()
-        for _ in range(30):
+        for _ in range(12):
             rids.add((await home.ask("a")).session_rid)
             await asyncio.sleep(0.99 * HOUR_S)
         assert len(rids) == 1
@@ -143,11 +143,18 @@ async def test_b2_a_refusal_of_the_get_is_no_death() -> None:
     async with house(lifetime_s=HOUR_S, expiry_error_s=HOUR_S) as home:
         first = await home.ask("a")
         await asyncio.sleep(1.2 * HOUR_S)
-        for fault in ("403", "AgentNotFound", "empty_404"):
+        for fault in ("403", "AgentNotFound"):
             home.emu.inject(f"get:1:{fault}")
             async with home.pool.acquire(home.agent, conversation="a", timeout=30) as lease:
                 assert lease.rid == first.session_rid, fault
             home.emu.clear_faults()
+        home.emu.inject("get:1:empty_404")
+        with pytest.raises(AgentUnavailable, match="preview"):
+            await home.ask("a")
+        home.emu.inject("get:1:401")
+        with pytest.raises(AuthError):
+            await home.ask("a")
+        assert (await home.ask("a")).session_rid == first.session_rid
         assert home.happened(SessionDied) == []
 
 

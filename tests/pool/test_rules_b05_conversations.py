@@ -235,9 +235,7 @@ async def test_forget_drops_binding_and_memory() -> None:
 
 
 async def test_forget_waits_for_the_turn_in_progress() -> None:
-    async with house(
-        exchange_latency_s=10.0, dirty=LEFT
-    ) as home:
+    async with house(exchange_latency_s=10.0, dirty=LEFT) as home:
         asking = asyncio.create_task(home.ask("a"))
         await asyncio.sleep(2)
         forgetting = asyncio.create_task(home.pool.conversation(home.agent, "a").forget())

@@ -85,7 +85,9 @@ async def test_b6_a_waiter_whose_session_is_dead_at_the_hand_out_keeps_its_place
 
 
 async def test_b7_a_timeout_bounds_the_whole_and_says_where_the_time_went() -> None:
-    async with house(create_latency_s=100.0, policy=AgentPolicy(min_idle=0, max_creating=1)) as home:
+    async with house(
+        create_latency_s=100.0, policy=AgentPolicy(min_idle=0, max_creating=1)
+    ) as home:
         other = asyncio.create_task(home.lease(timeout=1))
         with pytest.raises(AcquireTimeout) as caught:
             await home.lease(timeout=3)
@@ -207,9 +209,8 @@ async def test_b7_another_task_may_wait_for_it() -> None:
 
 async def test_b8_a_thousand_waiters_on_a_cold_agent_cause_no_stampede() -> None:
     policy = AgentPolicy(min_idle=0, max_leased=40, max_creating=8, max_waiting=1000)
-    async with house(
-        policy=policy, pool={"limits": WIDE}, create_latency_s=0.5
-    ) as home:
+    async with house(policy=policy, pool={"limits": WIDE}, create_latency_s=0.5) as home:
+
         async def turn() -> None:
             async with home.pool.acquire(home.agent) as lease:
                 lease.mark_unused()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -13,11 +14,10 @@ from session_pool import (
     AgentUnavailable,
     AuthError,
     ClientCredentials,
-    Lease,
 )
 from session_pool.emulator import AGENT_RID, Emulator
 from session_pool.events import CreationFailed, CreationUnsettled
-from tests.pool.house import COLD, OTHER_RID, House, house, outcome
+from tests.pool.house import OTHER_RID, House, house, outcome
 
 pytestmark = pytest.mark.looptime
 
@@ -71,7 +71,9 @@ async def test_the_empty_404_names_preview() -> None:
 
 async def test_newcomers_fail_for_error_ttl_s_without_a_request_then_one_probe_goes() -> None:
     policy = AgentPolicy(min_idle=0, error_ttl_s=30)
-    async with house(policy=policy, faults=["create:*:AgentNotFound"], create_latency_s=1.0) as home:
+    async with house(
+        policy=policy, faults=["create:*:AgentNotFound"], create_latency_s=1.0
+    ) as home:
         with pytest.raises(AgentUnavailable):
             await home.lease()
         tried = home.emu.requests("create")
@@ -128,7 +130,7 @@ async def test_hits_and_waiters_for_an_existing_session_are_not_touched() -> Non
         with pytest.raises(AgentUnavailable):
             await home.lease()
         await held.release(unused=True)
-        assert isinstance(again := await home.lease(timeout=0), Lease)  # a hit
+        again = await home.lease(timeout=0)  # a hit
         await talking.blocking_continue("goes on [[a]]")
         await talking.release()
         await (await waiting).release()
@@ -268,7 +270,7 @@ async def test_the_backoff_grows_and_is_jittered() -> None:
     async with house(policy=policy, faults=["create:1:500:times=12"]) as home:
         await (await home.lease()).release()
         calls = [call.at_s for call in home.emu.calls if call.op == "create"]
-        gaps = [later - earlier for earlier, later in zip(calls, calls[1:], strict=False)]
+        gaps = [later - earlier for earlier, later in pairwise(calls)]
         assert max(gaps) <= 30.5
         assert sum(gaps[6:]) > sum(gaps[:6])
         assert len({round(gap, 3) for gap in gaps}) > 6
@@ -281,4 +283,3 @@ async def test_born_expired_is_told_and_never_loops() -> None:
             await home.lease(timeout=20)
         await asyncio.sleep(600)
         assert home.emu.requests("create") <= 30
-        assert COLD.min_idle == 0

@@ -175,12 +175,18 @@ async def test_before_it_was_sent_no_exchange_can_have_started() -> None:
         await busy
 
 
+async def _breaks(lease: Lease, say: str = "") -> None:
+    async with lease:
+        if say:
+            await lease.blocking_continue(say)
+        raise ZeroDivisionError
+
+
 async def test_an_error_between_two_exchanges_needs_no_quarantine() -> None:
     async with house() as home:
+        lease = await home.lease(conversation="a")
         with pytest.raises(ZeroDivisionError):
-            async with home.pool.acquire(home.agent, conversation="a") as lease:
-                await lease.blocking_continue("said [[a]]")
-                raise ZeroDivisionError
+            await _breaks(lease, say="said [[a]]")
         assert (home.stats.parked, home.stats.quarantined) == (1, 0)
 
 
@@ -188,10 +194,10 @@ async def test_a_block_that_breaks_after_the_rid_was_read_waits_for_a_foreign_ex
     """Another client may be in the middle of one, and there is no trace to ask for."""
     policy = AgentPolicy(min_idle=0, exchange_timeout_s=300)
     async with house(policy=policy) as home:
+        lease = await home.lease(conversation="a")
+        rid = lease.rid
         with pytest.raises(ZeroDivisionError):
-            async with home.pool.acquire(home.agent, conversation="a") as lease:
-                rid = lease.rid
-                raise ZeroDivisionError
+            await _breaks(lease)
         assert home.stats.quarantined == 1
         await asyncio.sleep(10)
         home.emu.exchange_elsewhere(rid)

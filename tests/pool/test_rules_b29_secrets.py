@@ -8,7 +8,15 @@ from dataclasses import astuple
 
 import pytest
 
-from session_pool import Agent, AgentPolicy, SessionPool, SessionPoolError, StaticToken
+from session_pool import (
+    Agent,
+    AgentPolicy,
+    Conversation,
+    Reply,
+    SessionPool,
+    SessionPoolError,
+    StaticToken,
+)
 from session_pool.emulator import AGENT_RID, Emulator
 from session_pool.stores.memory import MemoryStore
 from tests.pool.house import LEFT, House, house, outcome
@@ -53,6 +61,13 @@ def _told(error: BaseException) -> str:
     return " ".join(parts)
 
 
+async def _streamed(talk: Conversation, text: str) -> Reply:
+    async with talk.stream(text, timeout=40) as stream:
+        async for _ in stream:
+            pass
+    return stream.reply
+
+
 async def _busy(home: House) -> list[str]:
     """Much goes on and much goes wrong; everything that could be printed by the way."""
     told: list[str] = [repr(home.pool), repr(StaticToken(TOKEN))]
@@ -60,15 +75,7 @@ async def _busy(home: House) -> list[str]:
     told.append(repr(talk))
     for n in range(16):
         if n % 3 == 2:
-
-            async def streamed() -> object:
-                async with talk.stream(f"{TEXT} {n}", timeout=40) as stream:
-                    async for _ in stream:
-                        pass
-                    told.append(repr(stream))
-                return stream.reply
-
-            found = await outcome(streamed())
+            found = await outcome(_streamed(talk, f"{TEXT} {n}"))
         else:
             found = await outcome(
                 talk.ask(

@@ -11,6 +11,7 @@ from session_pool import (
     AuthError,
     ClientCredentials,
     ExchangeUncertain,
+    Lease,
     RemoteRejected,
     RemoteThrottled,
     RemoteUnavailable,
@@ -169,16 +170,28 @@ async def test_session_not_found_before_the_first_byte_goes_on_in_a_new_session(
 
 
 @pytest.mark.parametrize("how", HOWS)
+async def test_sessions_that_are_all_not_found_do_not_go_on_for_ever(how: str) -> None:
+    async with house(faults=["exchange:*:SessionNotFound"]) as home:
+        with pytest.raises(SessionGone):
+            await turn(home, how)
+        assert home.emu.requests("create") == 3
+
+
+async def _say(lease: Lease, how: str) -> None:
+    if how == "blocking":
+        await lease.blocking_continue("x")
+    else:
+        assert [piece async for piece in lease.streaming_continue("x")]
+
+
+@pytest.mark.parametrize("how", HOWS)
 async def test_session_not_found_on_a_lease_raises(how: str) -> None:
     async with house(dirty=["exchanges_on_dead_sessions"]) as home:
         lease = await home.lease()
         home.emu.expire(lease.rid)
         for _ in range(2):
             with pytest.raises(SessionGone):
-                if how == "blocking":
-                    await lease.blocking_continue("x")
-                else:
-                    [piece async for piece in lease.streaming_continue("x")]
+                await _say(lease, how)
         assert home.emu.requests(OP[how]) == 1  # the second is known without asking
         await lease.release()
         assert home.stats.retired == 1
@@ -295,6 +308,7 @@ async def test_a_stream_cut_in_the_middle_is_completed_from_content(at_bytes: in
 
 async def test_a_stream_cut_in_the_middle_and_never_stored_is_uncertain() -> None:
     async with house(policy=PATIENT, exchange_latency_s=30.0, on_disconnect="abandon") as home:
+
         async def hear() -> str:
             return await turn(home, "streaming", timeout=100)
 

@@ -6,20 +6,20 @@ answer shows it.
 
 from __future__ import annotations
 
-from session_pool.model import FOREVER, Entry
+from session_pool.model import FOREVER
 from session_pool.stores.counter import Counter
-from session_pool.stores.entries import MEMORIES, Entries
+from session_pool.stores.entries import Entries
 from session_pool.stores.memory import MemoryStore
-from session_pool.stores.rows import FREE, Row
+from session_pool.stores.rows import FREE, MEMORIES, Row
 from session_pool.stores.waiting import OWN, Waiter, refusal
 
 
 def audit(store: MemoryStore) -> None:
     """Assert that the store's parts agree with each other."""
     rows = list(store._rows.values())
-    assert all(entry_id == row.entry.id for entry_id, row in store._rows.items())
+    assert all(entry_id == row.id for entry_id, row in store._rows.items())
     for row in rows:
-        assert row.queued <= row.entry.deadline, "upkeep would come too late"
+        assert row.queued <= row.deadline, "upkeep would come too late"
     for key, counter in store._counters.items():
         assert counter.key == key
         own = [row for row in rows if row.key is counter.key]
@@ -31,41 +31,35 @@ def audit(store: MemoryStore) -> None:
 
 
 def _audit_entries(entries: Entries, rows: list[Row]) -> None:
-    for state in set(entries.count) | {row.entry.state for row in rows}:
-        assert entries.count.get(state, 0) == sum(row.entry.state == state for row in rows)
-    leased = {row.entry.lease: row for row in rows if row.entry.state == "leased"}
+    for state in set(entries.count) | {row.state for row in rows}:
+        assert entries.count.get(state, 0) == sum(row.state == state for row in rows)
+    leased = {row.lease: row for row in rows if row.state == "leased"}
     assert entries.leases == leased
     assert "" not in leased
     for row in rows:
-        assert (row.former is not None) == (row.entry.state == "leased")
+        assert (row.hand is not None) == (row.state == "leased")
     shelved: list[Row] = []
     for (pinned, version), shelf in entries._shelves.items():
         slots = shelf._slots[shelf._start :]
         assert slots == sorted(slots)
         for expires, entry_id, row in slots:
-            entry = row.entry
+            entry = row
             assert row.shelf is shelf
             assert (expires, entry_id) == (entry.expires, entry.id)
             assert (pinned, version) == (entry.pinned, entry.agent_version)
             assert entry.state in FREE or entry.state == "leased"
         shelved += shelf.rows()
-    assert len(shelved) == len({row.entry.id for row in shelved})
-    assert {row.entry.id for row in rows if row.shelf is not None} == {
-        row.entry.id for row in shelved
-    }
-    assert all(row.shelf is not None for row in rows if row.entry.state in FREE)
+    assert len(shelved) == len({row.id for row in shelved})
+    assert {row.id for row in rows if row.shelf is not None} == {row.id for row in shelved}
+    assert all(row.shelf is not None for row in rows if row.state in FREE)
     for state, roll in entries._rolls.items():
-        assert set(roll) == {row.entry.id for row in rows if row.entry.state == state}
-        assert [r.entry.since for r in roll.values()] == sorted(
-            r.entry.since for r in roll.values()
-        )
-    bound = [row for row in rows if row.entry.conversation and row.entry.state not in MEMORIES]
-    assert {row.entry.conversation: row for row in bound} == entries._bound
+        assert set(roll) == {row.id for row in rows if row.state == state}
+        assert [r.since for r in roll.values()] == sorted(r.since for r in roll.values())
+    bound = [row for row in rows if row.conversation and row.state not in MEMORIES]
+    assert {row.conversation: row for row in bound} == entries._bound
     assert len(bound) == len(entries._bound), "two sessions of one conversation"
-    remembered = {row.entry.id for row in rows if row.entry.conversation} - {
-        row.entry.id for row in bound
-    }
-    assert remembered == {r.entry.id for kept in entries._memories.values() for r in kept}
+    remembered = {row.id for row in rows if row.conversation} - {row.id for row in bound}
+    assert remembered == {r.id for kept in entries._memories.values() for r in kept}
 
 
 def _audit_waiting(counter: Counter, rows: list[Row]) -> None:
@@ -98,7 +92,7 @@ def _audit_waiting(counter: Counter, rows: list[Row]) -> None:
     impatient = [w.patience for w in waiting.by_request.values() if w.patience != FOREVER]
     assert waiting.ends <= min(impatient, default=FOREVER)
     for waiter in waiting.by_request.values():
-        if waiter.row is not None and waiter.row.entry.lease == waiter.request:
+        if waiter.row is not None and waiter.row.lease == waiter.request:
             assert waiter.row in rows
 
 
@@ -110,7 +104,7 @@ def _where(waiter: Waiter, counter: Counter) -> tuple[str | None, float] | None:
     own = counter.entries.own(waiter.want.conversation)
     if own is None:
         return (waiter.want.agent_version, waiter.want.wish_s)
-    return OWN if own.entry.state == "parked" else None
+    return OWN if own.state == "parked" else None
 
 
 def _audit_service(counter: Counter, rows: list[Row], now: float) -> None:
@@ -118,17 +112,17 @@ def _audit_service(counter: Counter, rows: list[Row], now: float) -> None:
     count = counter.entries.count
     if not counter._open or count["leased"] >= counter._cap:
         return
-    free = [row.entry for row in rows if row.entry.state in FREE]
+    free = [row for row in rows if row.state in FREE]
     for waiter in counter.waiting.by_request.values():
         if waiter.row is not None or waiter.verdict is not None or waiter.where is None:
             continue
         own = counter.entries.own(waiter.want.conversation)
         assert refusal(waiter.want, own) is None
-        assert own is None or own.entry.state != "parked", "its own session is there"
+        assert own is None or own.state != "parked", "its own session is there"
         assert own is not None or not any(_fits(entry, waiter, now) for entry in free)
 
 
-def _fits(entry: Entry, waiter: Waiter, now: float) -> bool:
+def _fits(entry: Row, waiter: Waiter, now: float) -> bool:
     wanted = waiter.want.agent_version
     right = not entry.pinned if wanted is None else entry.agent_version == wanted
     return right and entry.expires >= now + waiter.want.wish_s
