@@ -51,13 +51,7 @@ class Closing:
             log.warning("the pool closed while its store was away: %s", error)
         finally:
             await works.cancel({task for task in endless if not task.done()})
-            await works.settle(AT_LEAST_S)
-            works.close()
-            try:
-                await works.api.aclose()
-            finally:
-                await works.store.aclose()
-                works.bus.close()
+            await let_go(works)
 
     async def _wind_up(self, endless: set[asyncio.Task[None]], deadline: float) -> None:
         works = self._works
@@ -86,3 +80,14 @@ class Closing:
     def _leases(self) -> list[Lease]:
         held = (ref() for desk in self._desks.all() for ref in desk.leases.values())
         return [lease for lease in held if lease is not None]
+
+
+async def let_go(works: Works) -> None:
+    """Let go of everything that a pool has open; each thing, whatever becomes of the others."""
+    await works.settle(AT_LEAST_S)
+    works.close()
+    try:
+        await works.api.aclose()
+    finally:
+        await works.store.aclose()
+        works.bus.close()

@@ -68,7 +68,7 @@ class Creator:
             return
         if local is None:
             self._claiming.add(desk)
-            self._works.spawn(self._claim_all(desk, counts), "claim")
+            self._keep(self._works.spawn(self._claim_all(desk, counts), "claim"))
             return
         while (put := self._claim(desk, counts)) is not None:
             answer = local.put_nowait(put)
@@ -111,8 +111,12 @@ class Creator:
                 while (put := self._claim(desk, counts)) is not None:
                     answer = await self._works.store.put(put)
                     counts = answer.counts
-                    if isinstance(answer, Done):
-                        self._start(desk, put)
+                    if not isinstance(answer, Done):
+                        continue
+                    if self._closing:
+                        await self._drop(desk, put.id)
+                        return
+                    self._start(desk, put)
                 if desk not in self._missed:
                     return
                 # Somebody asked meanwhile, whose need the last answer may not have known.
@@ -124,7 +128,9 @@ class Creator:
         version = desk.version_to_create()
         desk.creating[put.id] = version
         self._unsent += 1
-        task = self._works.spawn(self._create(desk, put.id, version), "creation")
+        self._keep(self._works.spawn(self._create(desk, put.id, version), "creation"))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

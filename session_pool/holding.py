@@ -210,7 +210,7 @@ class Holding:
                 sooner = due_at < works.wake_at
                 if sooner or put.state == "parked" or not works.quiet(answer.counts, desk.terms):
                     works.on_change(desk.key, answer.counts, due_at - works.clock())
-                return
+                return None
         put = self._ended(said, broken=broken)
         self._forget()
         desk.held.observe(works.clock() - self._since)

@@ -92,7 +92,8 @@ class Lease(Holding):
             ContextLost: the conversation lost its context, and `context_lost="raise"`.
             SessionGone: the session is dead; nothing was begun.
             RemoteRejected, RemoteThrottled, RemoteUnavailable: the remote's definite answer.
-            ExchangeUncertain: it was sent, and its outcome could not be learnt in time (B30).
+            ExchangeUncertain: it was sent, and its outcome could not be learnt in time (B30); or
+                the one before was cut off and may still be going on, and this was not sent.
 
         Cancelling leaves the session in quarantine until the exchange is known to be over (B22).
         """
@@ -270,6 +271,12 @@ class Lease(Holding):
         async with self._lock:
             self._check_held()
             self._check_context()
+            if self._in_flight:
+                raise Uncertain(
+                    "the exchange before this one was cut off and may still be going on, and a "
+                    "session takes one at a time; release the lease and acquire it again",
+                    trace_id=self._facts.trace_id or "",
+                )
             self._used, self._plain = True, False
             await self._write(self._facts._replace(trace_id=said.trace_id))
             speaker = Speaker(

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from session_pool.acquire import Acquiring, Acquisition, asking
 from session_pool.agent import Agent
-from session_pool.closing import CLOSING, Closing
+from session_pool.closing import CLOSING, Closing, let_go
 from session_pool.conversation import Conversation, Key
 from session_pool.creator import Creator
 from session_pool.desk import NOTHING_ASKED, Desk, error_of
@@ -30,7 +30,6 @@ from session_pool.foundry import (
     Auth,
     Budget,
     FoundryClient,
-    Limits,
     Paced,
     SecretFile,
     StaticToken,
@@ -112,7 +111,8 @@ class SessionPool:
                     f"agents.{name}: {rids[agent.rid]} is the same agent with another policy; "
                     "an agent has one policy, so give both names the same"
                 )
-        self._limits = _limits(auth, limits or RequestLimits())
+        asked = (limits or RequestLimits()).model_dump(exclude_none=True)
+        self._limits = preset_for(auth)._replace(**asked)
         self._bus = Bus()
         # Why nothing is handed out. A text: an error raised for many collects all their tracebacks.
         self._refusal: str | None = "the pool is not open; use `async with`, or await pool.open()"
@@ -151,6 +151,8 @@ class SessionPool:
         Raises:
             PoolClosed: it was opened before.
             StoreError: the store cannot be used.
+
+        Cancelling it leaves nothing open; like any pool that was not opened, it is done with then.
         """
         if self._loop is not None:
             raise PoolClosed("a pool is opened once; make another one")
@@ -158,8 +160,6 @@ class SessionPool:
         clock, at = clock_of(self._loop), self._store_at
         store = open_store(at, clock=clock) if isinstance(at, str) else at
         clock = store.clock if isinstance(store, LocalStore) else clock
-        await store.open()
-        await self._api.open()
         paced = Paced(self._api, Budget(self._limits))
         self._works = works = Works(store, paced, self._bus, clock)
         works.on_change = self._changed
@@ -167,13 +167,22 @@ class SessionPool:
         self._acquiring = Acquiring(works, self._check, self._refused)
         self._creator = Creator(works, desks.all, self._rewish)
         self._keeper = Keeper(works, desks.by_key.__getitem__, self._creator.attend)
+        try:
+            await store.open()
+            await self._api.open()
+            counted = [(desk, *await store.read(desk.key)) for desk in desks.all()]
+        except BaseException:  # cancelled, or the store cannot be used: nothing may stay open
+            self._refusal = "the pool could not be opened; make another one"
+            self._closing = works.spawn(let_go(works), "close")
+            await asyncio.shield(self._closing)
+            raise
+        # Nothing is awaited from here on: it is either open or not.
         self._endless = {works.supervise(self._keeper.run, "upkeep")}
         for number, work in enumerate(self._api.background()):
             self._endless.add(works.supervise(work, f"background {number}"))
         self._refusal = None
         _OPEN.add(self)
-        for desk in desks.all():
-            counts, noted = await store.read(desk.key)
+        for desk, counts, noted in counted:
             desk.take_note(noted, works.clock())
             self._changed(desk.key, counts, None)
         return self
@@ -380,15 +389,6 @@ class SessionPool:
 
     def _refused(self) -> PoolClosed | None:
         return None if self._refusal is None else PoolClosed(self._refusal)
-
-
-def _limits(auth: Auth, asked: RequestLimits) -> Limits:
-    preset = preset_for(auth)
-    return Limits(
-        asked.requests_per_minute or preset.requests_per_minute,
-        asked.concurrent_requests or preset.concurrent_requests,
-        asked.upkeep_share,
-    )
 
 
 def _after_fork() -> None:

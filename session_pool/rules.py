@@ -301,7 +301,7 @@ def ended(key: PoolKey, entry: Entry, facts: Facts, how: Ending, terms: Terms, o
     talks = entry.conversation is not None
     if how.gone:
         return _dead(to("gone", "gone", terms.remember_s), talks)
-    if how.in_flight:
+    if how.in_flight and how.said != "discard":  # nobody gets what is discarded
         return doubt("exchange", FIRST_LOOK_S)
     if how.broken and how.seen and not how.used:
         return doubt("foreign", FIRST_LOOK_S)

@@ -78,7 +78,7 @@ class Counted:
                 self._strike_at(awaited)
             try:
                 given, error = (yield awaited), None
-            except BaseException as caught:  # handed on to the work, whatever it is
+            except BaseException as caught:  # noqa: BLE001  # the work's own, whatever it is
                 error = caught
                 self.thrown += isinstance(caught, asyncio.CancelledError)
 
@@ -112,9 +112,7 @@ async def cancelled(work: Work, way: Way, at: int) -> bool:
     return counted.struck
 
 
-async def at_each_await(
-    scene: Callable[[], AbstractAsyncContextManager[Work]], way: Way
-) -> int:
+async def at_each_await(scene: Callable[[], AbstractAsyncContextManager[Work]], way: Way) -> int:
     """Cancel something at its n-th await, in a new scene each, for every n until it gets through.
 
     Args:
@@ -125,12 +123,12 @@ async def at_each_await(
         How many awaits there were.
     """
     for at in range(1, ENDLESS):
-        async with scene() as work:
-            try:
+        try:
+            async with scene() as work:
                 struck = await cancelled(work, way, at)
-            except BaseException as error:
-                error.add_note(f"cancelled at await {at}, by {way}")
-                raise
+        except BaseException as error:
+            error.add_note(f"cancelled at await {at}, by {way}")
+            raise
         if not struck:
             return at - 1
     raise AssertionError(f"it does not come to an end within {ENDLESS} awaits")

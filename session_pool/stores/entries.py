@@ -137,6 +137,28 @@ class Entries:
             row.conversation = conversation
             self._bound[conversation] = row
 
+    def hand_over(
+        self,
+        row: Row,
+        deadline: float,
+        holder: str,
+        ttl_s: float,
+        request: str,
+        place: int,
+        now: float,
+    ) -> None:
+        """`give_back` as idle, then `lease` to somebody without a conversation, in one step."""
+        leases = self.leases
+        del leases[row.lease]
+        leases[request] = row
+        row.hand = ("idle", deadline, place, None)
+        row.version += 2
+        row.fence += 1
+        row.holder = holder
+        row.lease = row.op = request
+        row.lapses = row.deadline = now + ttl_s
+        row.since = now
+
     def give_back(self, row: Row, state: State, op: str, now: float) -> None:
         """The usual `change`: a lease ends as idle or parked, and nothing moves on the shelf."""
         count = self.count

@@ -212,13 +212,9 @@ class MemoryStore:
     def _counter(self, key: PoolKey) -> Counter:
         counter = self._counters.get(key)
         if counter is None:
-            counter = Counter(key, self._rows, self._deadlines, self._rung)
+            counter = Counter(key, self._rows, self._deadlines, self._bells)
             self._counters[key] = counter
         return counter
-
-    def _rung(self, request: str) -> None:
-        for ring in self._bells:
-            ring(request)
 
 
 def _holds(row: Row, holder: str, fence: int, now: float) -> bool:

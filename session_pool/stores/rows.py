@@ -85,6 +85,16 @@ class Row:
         """Whether that request holds it."""
         return self.lease == request and self.lapses > now
 
+    def held(self, key: PoolKey, fence: int, op: str, now: float) -> bool:
+        """Whether it is held under that fence, and this request has not been done already."""
+        return (
+            self.fence == fence
+            and self.state == "leased"
+            and self.lapses > now
+            and self.op != op
+            and self.key is key
+        )
+
     def take_back(self, state: State, op: str, now: float) -> None:
         """End its lease."""
         self.state = state

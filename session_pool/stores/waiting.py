@@ -10,6 +10,7 @@ along a line. Knows no entries, but for what a conversation's own session is.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from typing import Final, Literal
@@ -32,20 +33,20 @@ class Waiter:
         place: its number; the lowest is the earliest.
         patience: until when it stays without asking again.
         timed: under which instant it is on the list of those whose patience may end.
-        where: the line in which it can be served; None while nothing it could take can exist.
+        line: in which it can be served; None while nothing it could take can exist.
         row: what it was granted in line and has not fetched yet.
         verdict: why it stands in line no more, though it was granted nothing.
     """
 
-    __slots__ = ("patience", "place", "request", "row", "timed", "verdict", "want", "where")
+    __slots__ = ("line", "patience", "place", "request", "row", "timed", "verdict", "want")
 
-    def __init__(self, want: Want, request: str, place: int, patience: float) -> None:
+    def __init__(self, want: Want, request: str, place: int) -> None:
         self.want = want
         self.request = request
         self.place = place
-        self.patience = patience
+        self.patience = FOREVER
         self.timed = FOREVER
-        self.where: Where | None = None
+        self.line: Line | None = None
         self.row: Row | None = None
         self.verdict: Literal["version", "empty"] | None = None
 
@@ -59,13 +60,25 @@ class Waiter:
 
 
 class Line:
-    """Waiters by their number, the lowest first; one that left is dropped when its turn comes."""
+    """Waiters by their number, the lowest first.
 
-    __slots__ = ("_members", "_order", "promoted")
+    Most come in the order of their numbers and stand in `_late`; whose number is an earlier one
+    that comes back stands in `_early`. One that left is dropped when its turn comes.
 
-    def __init__(self) -> None:
+    Args:
+        where: what those in it wait for; None for the line of one conversation.
+
+    Attributes:
+        promoted: of a conversation's line: who stands in another line too.
+    """
+
+    __slots__ = ("_early", "_late", "_members", "promoted", "where")
+
+    def __init__(self, where: Where | None = None) -> None:
+        self.where = where
         self._members: set[Waiter] = set()
-        self._order: list[tuple[int, Waiter]] = []
+        self._late: deque[Waiter] = deque()
+        self._early: list[tuple[int, Waiter]] = []
         self.promoted: Waiter | None = None
 
     def __len__(self) -> int:
@@ -73,25 +86,31 @@ class Line:
 
     def add(self, waiter: Waiter) -> None:
         """Stand in line: at the end, unless the number is an earlier one that comes back."""
+        late = self._late
         self._members.add(waiter)
-        heappush(self._order, (waiter.place, waiter))
+        if not late or late[-1].place < waiter.place:
+            late.append(waiter)
+        else:
+            heappush(self._early, (waiter.place, waiter))
 
     def head(self) -> Waiter | None:
         """Whose turn is next."""
-        order, members = self._order, self._members
-        while order:
-            waiter = order[0][1]
-            if waiter in members:
-                return waiter
-            heappop(order)
-        return None
+        late, early, members = self._late, self._early, self._members
+        while late and late[0] not in members:
+            late.popleft()
+        while early and early[0][1] not in members:
+            heappop(early)
+        if early and (not late or early[0][1].comes_before(late[0])):
+            return early[0][1]
+        return late[0] if late else None
 
     def remove(self, waiter: Waiter) -> None:
         """Leave the line."""
-        self._members.remove(waiter)
-        if len(self._order) > 2 * len(self._members) + SLACK:
-            self._order = [(waiter.place, waiter) for waiter in self._members]
-            heapify(self._order)
+        members = self._members
+        members.remove(waiter)
+        if len(self._late) + len(self._early) > 2 * len(members) + SLACK:
+            self._late = deque(sorted(members, key=lambda waiter: (waiter.place, waiter.request)))
+            self._early = []
 
 
 class Waiting:
@@ -148,7 +167,9 @@ class Waiting:
     def step_out(self, waiter: Waiter) -> None:
         """Leave the line, served or not; the next of its conversation moves up."""
         self.standing -= 1
-        self._unjoin(waiter)
+        line = waiter.line
+        if line is not None:
+            self._unjoin(waiter, line)
         conversation = waiter.want.conversation
         if conversation is not None:
             self._conversations[conversation].remove(waiter)
@@ -172,12 +193,15 @@ class Waiting:
             elif row.state == "parked":
                 where = OWN
         promoted = line.promoted
-        if promoted is not None and (promoted is not head or promoted.where != where):
-            self._unjoin(promoted)
+        stands = promoted.line if promoted is not None else None
+        if promoted is not None and stands is not None:
+            if promoted is head and stands.where == where:
+                return
+            self._unjoin(promoted, stands)
         line.promoted = head
         if head is None:
             del self._conversations[conversation]
-        elif where is not None and head.where is None:
+        elif where is not None and head.line is None:
             self._join(head, where)
 
     def dismiss(self) -> None:
@@ -195,22 +219,19 @@ class Waiting:
     def _join(self, waiter: Waiter, where: Where) -> None:
         line = self.lines.get(where)
         if line is None:
-            line = self.lines[where] = Line()
+            line = self.lines[where] = Line(where)
         line.add(waiter)
-        waiter.where = where
+        waiter.line = line
         if where is not OWN:
             self.wanting += 1
 
-    def _unjoin(self, waiter: Waiter) -> None:
-        where = waiter.where
-        if where is not None:
-            waiter.where = None
-            line = self.lines[where]
-            line.remove(waiter)
-            if not line:
-                del self.lines[where]
-            if where is not OWN:
-                self.wanting -= 1
+    def _unjoin(self, waiter: Waiter, line: Line) -> None:
+        waiter.line = None
+        line.remove(waiter)
+        if line.where is not OWN:
+            self.wanting -= 1
+        if not len(line) and line.where is not None:
+            del self.lines[line.where]
 
     # ------------------------------------------------------------------ patience
 

@@ -1,4 +1,4 @@
-"""Writes what is generated in README.md and docs/: `make docs`; a test checks that it is current."""
+"""Writes what is generated in README.md and docs/: `make docs`; a test sees that it is current."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from session_pool.emulator import settings_table
 from session_pool.policy import AgentPolicy, Options, RequestLimits
+from session_pool.rules import CHANGES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,7 +25,7 @@ def _rows(options: type[Options]) -> list[str]:
     for name, field in options.model_fields.items():
         extra = field.json_schema_extra
         unit = extra["unit"] if isinstance(extra, dict) else ""
-        default = "–" if field.default is None else f"{field.default}"
+        default = "–" if field.default is None else f"{field.default}"  # noqa: RUF001  # a dash in prose
         shown = f"`limits.{name}`" if options is RequestLimits else f"`{name}`"
         rows.append(f"| {shown} | {default} | {unit} | {field.description} |")
     return rows
@@ -45,8 +46,18 @@ def guesses_table() -> str:
     return "\n".join(lines)
 
 
+def state_diagram() -> str:
+    """Every change of state that the rules allow, as a diagram."""
+    lines = ["```mermaid", "stateDiagram-v2"]
+    for (was, to), why in CHANGES.items():
+        label = why.replace(";", ",")  # a semicolon ends a line there
+        lines.append(f"    {was or '[*]'} --> {to or '[*]'}: {label}")
+    return "\n".join([*lines, "```"])
+
+
 GENERATED = {
     "README.md": {"policy": policy_table, "emulator": guesses_table},
+    "docs/design.md": {"states": state_diagram},
 }
 """File to marker to what stands between `<!-- marker: … -->` and `<!-- /marker -->`."""
 
@@ -56,11 +67,12 @@ def rendered(path: str) -> str:
     text = (ROOT / path).read_text(encoding="utf-8")
     for marker, make in GENERATED[path].items():
         pattern = re.compile(rf"(<!-- {marker}: [^>]*-->\n).*?(<!-- /{marker} -->)", re.DOTALL)
-        text, found = pattern.subn(
-            lambda match, body=make(): f"{match[1]}\n{body.strip()}\n\n{match[2]}", text
-        )
-        if found != 1:
-            raise ValueError(f"{path}: expected one place for {marker!r}, found {found}")
+        places = pattern.findall(text)
+        if len(places) != 1:
+            raise ValueError(f"{path}: expected one place for {marker!r}, found {len(places)}")
+        begin, end = places[0]
+        whole = f"{begin}\n{make().strip()}\n\n{end}"
+        text = pattern.sub(whole.replace("\\", "\\\\"), text)
     return text
 
 

@@ -25,7 +25,7 @@ CREATE_S: Final = 0.8
 EXCHANGE_S: Final = 0.5
 LIFETIME_S: Final = 86400.0
 DOUBT_S: Final = 1.0
-QUIET_S: Final = 700.0
+QUIET_S: Final = 700
 """More than the default `exchange_timeout_s`, by which the longest quarantine ends."""
 
 POLICY: Final = {"min_idle": 0, "doubt_s": DOUBT_S}
@@ -43,6 +43,7 @@ class House:
         others: other callers' acquires; each must get its session.
         conversations: those that the scene speaks of; each must be usable afterwards.
         found_dead: exchanges that the scene lets meet a session that died unnoticed.
+        left_behind: living sessions that a conversation of the scene leaves on purpose.
         over: the scene has closed the pool.
     """
 
@@ -60,6 +61,7 @@ class House:
         self.others: list[asyncio.Task[None]] = []
         self.conversations: list[str] = []
         self.found_dead = 0
+        self.left_behind = 0
         self.over = False
         self._later: list[asyncio.Task[None]] = []
 
@@ -121,23 +123,25 @@ class House:
 
     async def _others_are_served(self) -> None:
         loop = asyncio.get_running_loop()
+        for conversation in self.conversations:
+            began = loop.time()
+            await self.pool.conversation(AGENT, conversation).ask(f"so? [[{conversation}]]")
+            took_s = loop.time() - began - EXCHANGE_S
+            # The exchange that may be going on, or was never begun, and a creation at worst.
+            assert took_s <= 2 * DOUBT_S + CREATE_S + 0.01, f"its own took {took_s:.3f} s"
         began = loop.time()
         async with self.pool.acquire(AGENT):
             took_s = loop.time() - began
         assert took_s <= CREATE_S + 0.01, f"the next acquire took {took_s:.3f} s"
-        for conversation in self.conversations:
-            began = loop.time()
-            async with self.pool.acquire(AGENT, conversation=conversation) as lease:
-                lease.mark_unused()
-            took_s = loop.time() - began
-            # The exchange that may be going on, or was never begun, and a creation at worst.
-            assert took_s <= 2 * DOUBT_S + CREATE_S + 0.01, f"its own took {took_s:.3f} s"
 
     async def _upkeep_is_done(self) -> None:
         """Quarantines have ended, and what was retired is deleted; in virtual time."""
-        async with asyncio.timeout(QUIET_S):
-            while (await self.counts()).of("leased", "quarantined", "creating", "retiring"):
-                await asyncio.sleep(1.0)
+        for _ in range(QUIET_S):
+            counts = await self.counts()
+            if not counts.of("leased", "quarantined", "creating", "retiring"):
+                return
+            await asyncio.sleep(1.0)
+        raise AssertionError(f"still not quiet: {counts}")
 
     async def _account_balances(self) -> None:
         counts = await self.counts()
@@ -165,7 +169,7 @@ class House:
         assert audit.exchanges_on_dead_sessions <= self.found_dead
         assert audit.overlapping_exchanges == 0
         assert audit.sessions_with_two_marks == 0
-        assert audit.turns_that_lost_a_living_session == 0
+        assert audit.turns_that_lost_a_living_session <= self.left_behind
         assert audit.double_begun_texts == 0
 
 

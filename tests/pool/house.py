@@ -89,9 +89,11 @@ class House:
 
     async def until(self, condition: Callable[[], object], *, within_s: float = 3600.0) -> None:
         """Let virtual time pass until the condition holds."""
+        pause_s = 0.05
         async with asyncio.timeout(within_s):
-            while not condition():  # noqa: ASYNC110  # of a condition without an event, in no time
-                await asyncio.sleep(0.05)
+            while not condition():
+                await asyncio.sleep(pause_s)
+                pause_s = min(1.0, 1.05 * pause_s)
 
     async def _listen(self) -> None:
         async for event in self.pool.subscribe():

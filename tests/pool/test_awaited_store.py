@@ -1,4 +1,4 @@
-"""The pool on a store that is awaited, as a server's is: late answers, lost ones, lost doorbells."""
+"""The pool on a store that is awaited, as a server's is: late answers, lost ones, lost bells."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ pytestmark = pytest.mark.looptime
 
 
 @asynccontextmanager
-async def distant(latency_s: float = 0.0, **needs: Any) -> AsyncIterator[tuple[House, AwaitingStore]]:
+async def distant(
+    latency_s: float = 0.0, **needs: Any
+) -> AsyncIterator[tuple[House, AwaitingStore]]:
     """A house on such a store; what the set-up needs of it is over."""
     async with house("awaited", **needs) as here:
         store = here.store

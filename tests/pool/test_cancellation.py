@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
+from session_pool import ExchangeUncertain
 from tests.cancelling import WAYS, Way, Work, at_each_await
 from tests.pool.cancelled_house import (
     AGENT,
@@ -39,7 +40,7 @@ def case(**needs: Any) -> Callable[[Prepare], Prepare]:
     """Make a scene a case, under its own name."""
 
     def add(prepare: Prepare) -> Prepare:
-        CASES[prepare.__name__.removeprefix("_")] = Case(prepare, needs)  # type: ignore[attr-defined]  # a function
+        CASES[prepare.__name__.removeprefix("_")] = Case(prepare, needs)
         return prepare
 
     return add
@@ -272,6 +273,7 @@ async def cancelling_an_exchange(here: House) -> Work:
 @case()
 async def starting_over(here: House) -> Work:
     await here.speak("c")
+    here.left_behind = 1
     lease = await here.hold("c")
     return lease.start_over
 
@@ -296,7 +298,7 @@ async def asking_where_the_session_is_dead(here: House) -> Work:
     await here.speak("c")
     for rid in here.emu.sessions:
         here.emu.expire(rid)
-    here.found_dead = 1
+    here.found_dead = 2  # by the work, cut off, and by who comes next
 
     async def work() -> None:
         reply = await here.pool.conversation(AGENT, "c").ask("anybody there? [[c]]")
@@ -320,18 +322,38 @@ async def streaming_a_turn(here: House) -> Work:
 @case()
 async def a_conversation_starting_over(here: House) -> Work:
     await here.speak("c")
+    here.left_behind = 1
     return here.pool.conversation(AGENT, "c").start_over
 
 
 @case()
 async def forgetting(here: House) -> Work:
     await here.speak("c")
+    here.left_behind = 1
     return lambda: here.pool.conversation(AGENT, "c").forget(delete_remote=True)
 
 
 @case()
 async def forgetting_while_a_turn_goes_on(here: House) -> Work:
     await here.speak("c")
+    here.left_behind = 1
     lease = await here.hold("c")
     here.later(1.0, lease.release)
     return here.pool.conversation(AGENT, "c").forget
+
+
+# ------------------------------------------------------------------------ a lease that is kept
+
+
+async def test_nothing_is_said_while_what_was_cut_off_may_be_going_on() -> None:
+    async with house("local") as here:
+        lease = await here.hold("c")
+        here.conversations.append("c")
+        speaking = asyncio.create_task(lease.blocking_continue("cut off [[c]]"))
+        await asyncio.sleep(0.1)
+        speaking.cancel()
+        await asyncio.wait([speaking])
+        with pytest.raises(ExchangeUncertain) as caught:
+            await lease.blocking_continue("too soon [[c]]")
+        assert caught.value.trace_id
+        assert here.emu.requests("exchange") == 1

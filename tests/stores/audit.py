@@ -69,22 +69,22 @@ def _audit_waiting(counter: Counter, rows: list[Row]) -> None:
     for waiter in standing:
         conversation = waiter.want.conversation
         if conversation is None:
-            assert waiter.where == (waiter.want.agent_version, waiter.want.wish_s)
+            assert _stands(waiter) == (waiter.want.agent_version, waiter.want.wish_s)
             continue
         line = waiting._conversations[conversation]
         first = min((w for w in standing if w.want.conversation == conversation), key=_turn)
         assert line.head() is line.promoted is first
         assert len(line) == sum(w.want.conversation == conversation for w in standing)
-        assert waiter.where == (_where(waiter, counter) if waiter is first else None)
+        assert _stands(waiter) == (_where(waiter, counter) if waiter is first else None)
     assert set(waiting._conversations) == {
         w.want.conversation for w in standing if w.want.conversation is not None
     }
     for where, lined in waiting.lines.items():
-        members = [w for w in standing if w.where == where]
+        members = [w for w in standing if _stands(w) == where]
         assert len(lined) == len(members) > 0
         assert lined.head() is min(members, key=_turn)
-    assert {w.where for w in standing} - {None} == set(waiting.lines)
-    wanting = sum(w.where not in (None, OWN) for w in standing)
+    assert {_stands(w) for w in standing} - {None} == set(waiting.lines)
+    wanting = sum(_stands(w) not in (None, OWN) for w in standing)
     assert waiting.wanting == wanting
     room = counter._cap - counter.entries.count["leased"]
     assert counts.new == max(0, min(wanting, room))
@@ -98,6 +98,10 @@ def _audit_waiting(counter: Counter, rows: list[Row]) -> None:
 
 def _turn(waiter: Waiter) -> tuple[int, str]:
     return (waiter.place, waiter.request)
+
+
+def _stands(waiter: Waiter) -> tuple[str | None, float] | None:
+    return waiter.line.where if waiter.line is not None else None
 
 
 def _where(waiter: Waiter, counter: Counter) -> tuple[str | None, float] | None:
@@ -114,7 +118,7 @@ def _audit_service(counter: Counter, rows: list[Row], now: float) -> None:
         return
     free = [row for row in rows if row.state in FREE]
     for waiter in counter.waiting.by_request.values():
-        if waiter.row is not None or waiter.verdict is not None or waiter.where is None:
+        if waiter.row is not None or waiter.verdict is not None or waiter.line is None:
             continue
         own = counter.entries.own(waiter.want.conversation)
         assert refusal(waiter.want, own) is None

@@ -19,7 +19,6 @@ from session_pool.stores.base import Store
 from session_pool.stores.memory import MemoryStore
 
 T = TypeVar("T")
-Answer = TypeVar("Answer", Done, NotDone, Grant, Ticket, Refusal)
 
 When = Literal["before", "after"]
 
@@ -99,7 +98,7 @@ class AwaitingStore:
                 place=place,
                 instead=instead,
             )
-            return _frozen(answer)
+            return answer._replace(counts=_snapshot(answer.counts))
 
         return await self._do("take", work)
 
@@ -107,7 +106,8 @@ class AwaitingStore:
         """See `Store.put`."""
 
         async def work() -> Done | NotDone:
-            return _frozen(await self.inner.put(put))
+            answer = await self.inner.put(put)
+            return answer._replace(counts=_snapshot(answer.counts))
 
         return await self._do("put", work)
 
@@ -203,10 +203,6 @@ class AwaitingStore:
 
 def _snapshot(counts: Counts) -> Counts:
     return Counts(dict(counts.states), counts.waiting, counts.new, dict(counts.tally))
-
-
-def _frozen(answer: Answer) -> Answer:
-    return answer._replace(counts=_snapshot(answer.counts))
 
 
 def as_store(store: AwaitingStore) -> Store:

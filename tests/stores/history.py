@@ -12,7 +12,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from session_pool.model import FOREVER, Counts, Entry, Facts, State
-from session_pool.space import Grant, Note, Put, Want
+from session_pool.space import Done, Grant, Note, Put, Want
+from session_pool.stores.base import LocalStore
 from tests.stores.model import Model
 from tests.stores.scene import KEY, START, Engine, guard, want
 
@@ -69,8 +70,8 @@ class History:
         talk = pick(None, "k1", "k2")
         asked = want(
             talk,
-            wish=pick(0.0, 0.0, 0.0, 50.0),
-            version=pick(None, None, None, "1.0", "2.0"),
+            wish=pick(0.0, 0.0, 0.0, 0.0, 50.0),
+            version=pick(None, None, None, None, None, "1.0", "2.0"),
             ttl=pick(FOREVER, FOREVER, 5.0),
             cap=pick(3, 3, 3, 2, 1),
             line=pick(9, 9, 9, 3, 0),
@@ -86,7 +87,35 @@ class History:
         leased = [entry for entry in self.model.entries.values() if entry.state == "leased"]
         if leased:
             entry, state = pick(*leased), pick("parked", "idle", "gone", None)
-            self.put(Put(KEY, entry.id, self.op(), state, fence=entry.fence))
+            put = Put(KEY, entry.id, self.op(), state, None, entry.fence, None, 50.0)
+            short = isinstance(self.store, LocalStore) and state in ("idle", "parked")
+            if short and pick(True, True, False):
+                self.give_back_nowait(put, entry.fence)
+            else:
+                self.put(put)
+
+    def relay(self, pick: Pick) -> None:
+        """A crowd without conversations, and what is leased goes from hand to hand."""
+        asked = want(wish=pick(0.0, 0.0, 50.0), cap=2, line=9)
+        for _ in range(pick(2, 3)):
+            self.take(asked, self.request(asked), pick(30.0, FOREVER))
+        leased = [entry for entry in self.model.entries.values() if entry.state == "leased"]
+        for entry in leased:
+            put = Put(KEY, entry.id, self.op(), "idle", None, entry.fence, None, 50.0)
+            if isinstance(self.store, LocalStore):
+                self.give_back_nowait(put, entry.fence)
+            else:
+                self.put(put)
+
+    def losses(self, pick: Pick) -> None:
+        """A conversation loses what it has, and begins anew, some times over."""
+        asked = want(pick("k1", "k2"), cap=9)
+        for _ in range(pick(2, 3)):
+            self.take(asked, self.request(asked), 30.0)
+            own = self.model.own(asked.conversation)
+            if own is not None and own.state == "leased":
+                state = pick("gone", "retiring", "parked")
+                self.put(Put(KEY, own.id, self.op(), state, None, own.fence, None, 50.0))
 
     def ask_again(self, pick: Pick) -> None:
         """Somebody in line, or granted there, says that it is there."""
@@ -110,7 +139,8 @@ class History:
         """Something rarer."""
         pick(
             self.repeat, self.take_instead, self.withdraw, self.give_back, self.keep, self.claim,
-            self.put_again, self.renew, self.due, self.write_note, self.read, self.find,
+            self.write_down, self.put_again, self.renew, self.due, self.write_note, self.read,
+            self.find,
         )(pick)  # fmt: skip
 
     # ------------------------------------------------------------------ asking
@@ -131,9 +161,13 @@ class History:
             self.take(asked, self.request(asked), 30.0, place=grant.place, instead=put)
 
     def withdraw(self, pick: Pick) -> None:
-        """Take a request back, known or not."""
-        request = pick("unheard", *list(self.asked)[-8:])
-        self.agree(self.answer(self.store.withdraw(KEY, request)), self.model.withdraw(request))
+        """Take a request back: one in line, one that holds something, or one that is over."""
+        held = [entry.lease for entry in self.model.entries.values() if entry.lease]
+        request = pick("unheard", *list(self.asked)[-4:], *held)
+        theirs = self.answer(self.store.withdraw(KEY, request))
+        self.agree(theirs, self.model.withdraw(request))
+        if request in self.asked and pick(True, False):  # its take was on the way, and comes now
+            self.take(self.asked[request], request, 30.0)
 
     def take(
         self, asked: Want, request: str, patience: float, *, stale: bool = False,
@@ -183,6 +217,22 @@ class History:
                 # The rules never give a conversation back what has left it once.
                 put = Put(KEY, entry.id, self.op(), state, version=entry.version)
                 self.put(put._replace(deadline_in_s=pick(*SECONDS), expires_in_s=pick(*SECONDS)))
+
+    def give_back_nowait(self, put: Put, fence: int) -> None:
+        """The short way of a put."""
+        assert isinstance(self.store, LocalStore)
+        assert put.state == "idle" or put.state == "parked"
+        ours = self.model.put(put)
+        theirs = self.store.give_back_nowait(KEY, put.id, fence, put.op, put.state, 50.0)
+        self.agree(theirs, ours.counts if isinstance(ours, Done) else None)
+
+    def write_down(self, pick: Pick) -> None:
+        """A holder writes down what it does, and goes on."""
+        leased = [entry for entry in self.model.entries.values() if entry.state == "leased"]
+        if leased:
+            entry, facts = pick(*leased), Facts(exchanges=self.made)
+            put = Put(KEY, entry.id, self.op(), "leased", None, entry.fence, facts)
+            self.put(put._replace(expires_in_s=pick(None, 100.0)))
 
     def claim(self, pick: Pick) -> None:
         """A creation is claimed, if the guards let it."""

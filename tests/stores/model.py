@@ -7,12 +7,11 @@ protocol are possible, this is the one that counts.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
-from session_pool.model import FOREVER, NO_FACTS, Counts, Entry, PoolKey
+from session_pool.model import FOREVER, Counts, Entry
 from session_pool.space import Done, Due, Grant, NotDone, Note, Noted, Put, Refusal, Ticket, Want
+from tests.stores.naive import FREE, KEY, blank, changed
 
-FREE = ("idle", "ageing")
 MEMORIES = ("retiring", "gone")
 
 
@@ -329,36 +328,9 @@ class Model:
                 return NotDone("guard", counts)
         for name, amount in put.tally:
             self.tally[name] = self.tally.get(name, 0) + amount
-        after = self.changed(entry or _blank(put.id, self.now), put) if put.state else None
+        after = changed(entry or blank(put.id, self.now), put, self.now) if put.state else None
         self.write(after, put.id)
         return Done(after, self.counts())
-
-    def changed(self, entry: Entry, put: Put) -> Entry:
-        """An entry after a put."""
-        new: dict[str, Any] = {"version": entry.version + 1, "op": put.op, "state": put.state}
-        for name in ("rid", "agent_version", "pinned", "facts"):
-            if getattr(put, name) is not None:
-                new[name] = getattr(put, name)
-        if put.fresh_in_s is not None:
-            new["fresh_until"] = self.now + put.fresh_in_s
-        if put.expires_in_s is not None:
-            new["expires"] = self.now + put.expires_in_s
-        fresh_until = new.get("fresh_until", entry.fresh_until)
-        if put.state != entry.state:
-            new["since"] = self.now
-        if put.state == "leased":
-            new["deadline"] = entry.lapses
-        else:
-            new |= {"holder": "", "lease": "", "lapses": FOREVER}
-            if put.deadline_in_s is not None:
-                new["deadline"] = self.now + put.deadline_in_s
-            elif entry.state == "leased":
-                new["deadline"] = fresh_until
-        if put.state == "idle":
-            new["deadline"] = min(new.get("deadline", entry.deadline), fresh_until)
-        if put.unbind or put.state in FREE:
-            new["conversation"] = None
-        return entry._replace(**new)
 
     def withdraw(self, request: str) -> Counts:
         """See `Store.withdraw`."""
@@ -404,13 +376,3 @@ class Model:
             self.rung += [waiter.request for waiter in self.line]
             self.serve()
         return self.noted()
-
-
-KEY = PoolKey("stack.example.com", "default", "ri.aip-agents..agent.1")
-
-
-def _blank(entry_id: str, now: float) -> Entry:
-    return Entry(
-        entry_id, "chore", 0, 0, "", "", False, None, "", "", FOREVER, now, FOREVER, FOREVER,
-        FOREVER, NO_FACTS, "",
-    )  # fmt: skip

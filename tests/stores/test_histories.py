@@ -22,7 +22,10 @@ QUICK: Final = settings(
     suppress_health_check=list(HealthCheck),
 )
 
-STEPS: Final = ("come", "come", "let_go", "ask_again", "ask_again", "supply", "advance", "meddle")
+STEPS: Final = (
+    *("come", "come", "come", "let_go", "let_go", "ask_again", "ask_again", "ask_again"),
+    *("supply", "supply", "advance", "advance", "meddle", "meddle", "relay", "losses"),
+)
 
 
 class Machine(RuleBasedStateMachine):

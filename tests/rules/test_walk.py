@@ -1,0 +1,14 @@
+"""No order of events leads the rules astray: all of them, for a few workers, up to a depth."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.rules.scenes import SCENES
+from tests.rules.walk import walk
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_no_order_of_events_breaks_a_law(name: str) -> None:
+    walked = walk(SCENES[name])
+    assert walked.states > 300, walked

@@ -1,0 +1,355 @@
+"""The smallest world in which the rules can go wrong: a store, a remote, a keeper, some workers.
+
+Everybody acts on what was read a while ago, and anybody may stop anywhere. Nothing here decides:
+what happens to a session is what `rules` and `verdicts` say, carried out on the memory store with a
+clock that a test moves. What must always hold is in `laws`; the walk over all orders is in `walk`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any, Final, TypeVar
+
+from session_pool import rules, verdicts
+from session_pool.model import (
+    FOREVER,
+    NO_FACTS,
+    Counts,
+    Entry,
+    Facts,
+    PoolKey,
+    Session,
+    Sighting,
+    Terms,
+)
+from session_pool.policy import AgentPolicy
+from session_pool.rules import Ending
+from session_pool.space import Done, Grant, NotDone, Put, Ticket, Want
+from session_pool.stores.memory import MemoryStore
+
+T = TypeVar("T")
+
+KEY: Final = PoolKey("stack.example.com", "default", "ri.aip-agents..agent.1")
+TTL_S: Final = 10.0
+TICK_S: Final = 12.0
+"""Longer than a lease and than every deadline of upkeep but the longest."""
+LIFETIME_S: Final = 1000.0
+BORN: Final = datetime(2026, 1, 1, tzinfo=UTC)
+
+TERMS: Final[Terms] = AgentPolicy(
+    min_idle=0,
+    max_leased=3,
+    max_creating=2,
+    min_remaining_s=30.0,
+    doubt_s=5.0,
+    refresh_ahead_s=60.0,
+    settle_s=5.0,
+    exchange_timeout_s=600.0,
+    lease_ttl_s=TTL_S,
+).terms()
+
+
+def at_once(work: Coroutine[Any, Any, T]) -> T:
+    """The answer of a coroutine that never waits."""
+    try:
+        work.send(None)
+    except StopIteration as stop:
+        answer: T = stop.value
+        return answer
+    raise AssertionError("it waits")
+
+
+@dataclass
+class Remote:
+    """A session as it really is.
+
+    Attributes:
+        owners: who has said something in it.
+        messages: complete ones; two for each exchange.
+        speaking: exchanges under way now.
+    """
+
+    session: Session
+    alive: bool = True
+    owners: set[str] = field(default_factory=set)
+    messages: int = 0
+    speaking: int = 0
+
+    def seen(self) -> Session:
+        """The session as a GET shows it."""
+        updated = BORN + timedelta(seconds=self.messages)
+        return replace(self.session, message_count=self.messages, updated_time=updated)
+
+
+@dataclass
+class Worker:
+    """A process that acquires, speaks, and gives back, or stops anywhere.
+
+    Attributes:
+        conversation: for which it works; None: a new caller each time.
+        grant: what it holds, as it was told; `until` is when it fences itself.
+        request: under which it stands in line.
+        sent: its exchange is under way, as far as it knows.
+    """
+
+    name: str
+    conversation: str | None
+    grant: Grant | None = None
+    facts: Facts = NO_FACTS
+    until: float = 0.0
+    request: str = ""
+    sent: bool = False
+    used: bool = False
+    seen: bool = False
+
+    @property
+    def owner(self) -> str:
+        """In whose name it speaks."""
+        if self.conversation is not None:
+            return self.conversation
+        assert self.grant is not None
+        return self.grant.entry.lease
+
+
+class World:
+    """Workers, a keeper, the store and the remote; each method is one step of one of them.
+
+    Args:
+        conversations: one worker for each; None for one without.
+        stock: sessions that lie ready at the start.
+        terms: the agent's.
+    """
+
+    def __init__(
+        self, conversations: tuple[str | None, ...], *, stock: int = 1, terms: Terms = TERMS
+    ) -> None:
+        self.now = 1000.0
+        self.store = MemoryStore(clock=lambda: self.now)
+        self.terms = terms
+        self.workers = [Worker(f"w{at}", name) for at, name in enumerate(conversations)]
+        self.remote: dict[str, Remote] = {}
+        self.claimed: list[tuple[Entry, float]] = []
+        self.looked: list[tuple[Entry, float, verdicts.Evidence]] = []
+        self.creating: list[str] = []
+        self.fetched: set[str] = set()
+        self._numbers = count(1)
+        for _ in range(stock):
+            self.claims_creation(target=stock)
+            self.creation_ends_well()
+
+    def op(self) -> str:
+        """A request id."""
+        return f"op{next(self._numbers)}"
+
+    def put(self, put: Put) -> Done | NotDone:
+        """Change an entry."""
+        return self.store.put_nowait(put)
+
+    # ------------------------------------------------------------------ looking
+
+    def entries(self) -> dict[str, Entry]:
+        """All entries, by id."""
+        return {entry.id: entry for entry in at_once(self.store.find(KEY, limit=1000))}
+
+    def counts(self) -> Counts:
+        """How the key stands."""
+        return at_once(self.store.read(KEY))[0]
+
+    def holds(self, worker: Worker) -> bool:
+        """Whether a worker believes that it holds its session."""
+        return worker.grant is not None and self.now < worker.until
+
+    # ------------------------------------------------------------------ a worker's steps
+
+    def asks(self, worker: Worker) -> None:
+        """It asks for a session, stands in line, or asks again."""
+        worker.request = worker.request or self.op()
+        want = Want(
+            KEY,
+            worker.name,
+            worker.conversation,
+            None,
+            self.terms.min_remaining_s,
+            TTL_S,
+            self.terms.max_leased,
+            self.terms.max_waiting,
+        )
+        answer = self.store.take_nowait(want, worker.request, patience_s=FOREVER, note_version=0)
+        if isinstance(answer, Ticket):
+            return
+        worker.request = ""
+        if isinstance(answer, Grant):
+            # It fences itself on a deadline taken before the request was sent.
+            worker.grant, worker.until = answer, min(self.now + TTL_S, answer.entry.lapses)
+            self.fetched.add(answer.entry.lease)
+            worker.facts = rules.following(answer) or answer.entry.facts
+            worker.sent = worker.used = worker.seen = False
+
+    def begins(self, worker: Worker) -> None:
+        """It records its exchange and, if it still may, sends it."""
+        entry = self._held(worker)
+        facts = worker.facts._replace(trace_id=self.op())
+        if not self._write(worker, facts):
+            return
+        worker.used = worker.sent = True
+        remote = self.remote[entry.rid]
+        if remote.alive:
+            remote.speaking += 1
+            remote.owners.add(worker.owner)
+
+    def ends(self, worker: Worker) -> None:
+        """The answer comes: it writes that down, or learns that the session is dead."""
+        entry = self._held(worker)
+        remote = self.remote[entry.rid]
+        worker.sent = False
+        if not remote.alive:
+            self.gives_back(worker, Ending(used=True, gone=True))
+            return
+        self.remote_ends(entry.rid)
+        self._write(worker, rules.exchanged(worker.facts, 1, remote.seen()))
+
+    def lends(self, worker: Worker) -> None:
+        """It gives the RID to another client, which says something that the pool never hears of."""
+        entry = self._held(worker)
+        worker.seen = True
+        remote = self.remote[entry.rid]
+        remote.owners.add(worker.owner)
+        remote.messages += 2
+
+    def gives_back(self, worker: Worker, how: Ending) -> None:
+        """The lease ends, as its holder tells it."""
+        entry = self._held(worker)
+        how = how._replace(used=how.used or worker.used, seen=how.seen or worker.seen)
+        how = how._replace(in_flight=worker.sent)
+        put = rules.ended(KEY, entry, worker.facts, how, self.terms, self.op())
+        worker.grant, worker.sent = None, False
+        self.put(put)
+
+    def stops(self, worker: Worker) -> None:
+        """It crashes: what it held lapses, what it sent goes on."""
+        worker.grant, worker.sent, worker.request = None, False, ""
+
+    # ------------------------------------------------------------------ the remote's
+
+    def remote_ends(self, rid: str) -> None:
+        """An exchange comes to its end there."""
+        remote = self.remote[rid]
+        remote.speaking -= 1
+        remote.messages += 2
+
+    def dies(self, rid: str) -> None:
+        """A session is gone before its time, and what was said in it with it."""
+        self.remote[rid].alive = False
+        self.remote[rid].speaking = 0
+
+    def time_passes(self) -> None:
+        """Leases lapse, deadlines pass."""
+        self.now += TICK_S
+
+    # ------------------------------------------------------------------ the keeper's
+
+    def keeper_reads(self) -> None:
+        """It claims what is due; what it does about it, it does later."""
+        due = at_once(self.store.due("keeper", limit=10, for_s=1.0))
+        self.claimed += [(entry, due.now) for _, entry in due.entries]
+
+    def keeper_acts(self) -> None:
+        """It carries out what the rules say of the first thing that it read."""
+        entry, now = self.claimed.pop(0)
+        todo = verdicts.upkeep(KEY, entry, now, self.op(), self.terms)
+        if isinstance(todo, Put):
+            self.put(todo)
+        elif todo in ("verdict", "verify"):
+            self.looked.append((entry, now, self._evidence(entry)))
+        elif todo == "delete":
+            remote = self.remote[entry.rid]
+            if rules.deletes(entry.facts, self.terms):
+                remote.alive = False
+            self.put(rules.buried(KEY, entry, self.op(), self.terms))
+
+    def keeper_judges(self) -> None:
+        """It judges by what it saw a while ago."""
+        entry, now, evidence = self.looked.pop(0)
+        if entry.state == "quarantined":
+            put = verdicts.verdict(KEY, entry, now, self.op(), evidence, self.terms)
+        elif evidence.gone:
+            put = rules.dead(KEY, entry, self.op(), self.terms)
+        elif evidence.seen is not None:
+            put = verdicts.alive(KEY, entry, self.op(), evidence.seen, self.terms)
+        else:
+            return
+        self.put(put)
+
+    def trims(self) -> None:
+        """It retires what is above `max_idle`."""
+        for entry in at_once(self.store.find(KEY, states=("ageing", "idle"))):
+            if not rules.surplus(self.counts(), self.terms):
+                return
+            facts = entry.facts._replace(reason="surplus")
+            self.put(
+                rules.change(KEY, entry, self.op(), "retiring", facts=facts, deadline_in_s=0.0)
+            )
+
+    # ------------------------------------------------------------------ creations
+
+    def claims_creation(self, *, target: int = 0) -> bool:
+        """A creation is claimed, if the rules say so and their guards still hold."""
+        guards = rules.creations(self.counts(), self.terms, target, 100)
+        if guards is None:
+            return False
+        entry_id = self.op()
+        put = Put(KEY, entry_id, entry_id, "creating", guards=guards)
+        done = isinstance(self.put(put), Done)
+        if done:
+            self.creating.append(entry_id)
+        return done
+
+    def creation_ends_well(self, *, remaining_s: float = LIFETIME_S) -> None:
+        """The session is there."""
+        entry_id = self.creating.pop(0)
+        rid = f"ri.aip-agents..session.{entry_id}"
+        expires = BORN + timedelta(seconds=remaining_s)
+        session = Session(rid, KEY.agent_rid, "1.0", BORN, BORN, expires, 0)
+        self.remote[rid] = Remote(session, alive=remaining_s > 0)
+        seen = Sighting(session, remaining_s)
+        self.put(
+            rules.born(
+                KEY, entry_id, 1, self.op(), seen, pinned=False, terms=self.terms, chance=0.5
+            )
+        )
+
+    def creation_fails(self) -> None:
+        """It does not come."""
+        self.put(Put(KEY, self.creating.pop(0), self.op(), None, version=1))
+
+    # ------------------------------------------------------------------ inside
+
+    def _held(self, worker: Worker) -> Entry:
+        assert worker.grant is not None
+        return worker.grant.entry
+
+    def _write(self, worker: Worker, facts: Facts) -> bool:
+        entry = self._held(worker)
+        put = Put(KEY, entry.id, self.op(), "leased", fence=entry.fence, facts=facts)
+        answer: Done | NotDone = self.put(put)
+        if isinstance(answer, Done) and answer.entry is not None:
+            assert worker.grant is not None
+            worker.facts = facts
+            worker.grant = worker.grant._replace(entry=answer.entry)
+            return True
+        worker.grant, worker.sent = None, False
+        return False
+
+    def _evidence(self, entry: Entry) -> verdicts.Evidence:
+        remote = self.remote[entry.rid]
+        if not remote.alive:
+            return verdicts.Evidence(gone=True)
+        seen = Sighting(remote.seen(), entry.expires - self.now)
+        if entry.facts.trace_id is None:
+            return verdicts.Evidence(None, seen)
+        if remote.speaking:
+            return verdicts.Evidence("running")
+        return verdicts.Evidence("complete", seen)
