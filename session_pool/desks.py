@@ -32,7 +32,7 @@ class Desks:
         self, works: Works, host: str, policy: AgentPolicy, agents: Mapping[str, Agent]
     ) -> None:
         self.by_key: dict[PoolKey, Desk] = {}
-        self._by_name: dict[str, Desk] = {}
+        self.by_name: dict[str, Desk] = {}
         self._works = works
         self._host = host
         self._policy = policy
@@ -50,7 +50,7 @@ class Desks:
         Raises:
             ConfigError: neither a listed name nor the RID of an agent.
         """
-        desk = self._by_name.get(agent)
+        desk = self.by_name.get(agent)
         if desk is not None:
             return desk
         if not str(agent).startswith("ri."):
@@ -71,7 +71,7 @@ class Desks:
         return None
 
     def _add(self, name: str, rid: str, policy: AgentPolicy, *, listed: bool) -> Desk:
-        desk = self._by_name.get(rid)
+        desk = self.by_name.get(rid)
         if desk is None:
             if policy.reuse == "anyone":
                 log.warning(
@@ -89,6 +89,6 @@ class Desks:
                 local=works.local is not None,
                 bus=works.bus,
             )
-            self._by_name[rid] = self.by_key[desk.key] = desk
-        self._by_name[name] = desk
+            self.by_name[rid] = self.by_key[desk.key] = desk
+        self.by_name[name] = desk
         return desk

@@ -20,7 +20,7 @@ from session_pool.errors import LeaseLost
 from session_pool.events import LeaseDropped
 from session_pool.model import Entry, Facts, Session
 from session_pool.notes import tell
-from session_pool.rules import Ending, ended, plainly
+from session_pool.rules import Ending, ended, lies_ready
 from session_pool.space import Done, Grant, Put
 from session_pool.works import Works
 
@@ -199,18 +199,20 @@ class Holding:
         local = works.local
         if self._plain and local is not None and not broken and said == "used":
             # The short way of the same rules, for what nobody did anything with.
-            put = plainly(desk.key, entry, desk.terms)
-            if put is not None:
-                self._forget()
-                answer = local.put_nowait(put)
-                due_at = works.wake_at
-                if type(answer) is Done and answer.entry is not None:
-                    desk.held.observe(answer.entry.since - self._since)
-                    due_at = answer.entry.deadline
-                sooner = due_at < works.wake_at
-                if sooner or put.state == "parked" or not works.quiet(answer.counts, desk.terms):
-                    works.on_change(desk.key, answer.counts, due_at - works.clock())
-                return None
+            terms = desk.terms
+            if lies_ready(entry, terms):
+                look_s = terms.verify_after_s
+                counts = local.give_back_nowait(
+                    desk.key, entry.id, entry.fence, entry.lease + ".", "idle", look_s
+                )
+                if counts is not None:
+                    del desk.leases[entry.id]
+                    now = works.clock()
+                    desk.held.observe(now - self._since)
+                    due_at = min(entry.fresh_until, now + look_s)
+                    if due_at < works.wake_at or not works.quiet(counts, terms):
+                        works.on_change(desk.key, counts, due_at - now)
+                    return None
         put = self._ended(said, broken=broken)
         self._forget()
         desk.held.observe(works.clock() - self._since)

@@ -107,15 +107,14 @@ class SessionPool:
                 raise ConfigError(f"agents.{name}: must be an Agent(rid, policy=None)")
             twin = self._agents[rids.setdefault(agent.rid, name)]
             if twin.policy != agent.policy:
-                raise ConfigError(
-                    f"agents.{name}: {rids[agent.rid]} is the same agent with another policy; "
-                    "an agent has one policy, so give both names the same"
-                )
+                first = rids[agent.rid]
+                raise ConfigError(f"agents.{name}: {first} is the same agent; give both one policy")
         asked = (limits or RequestLimits()).model_dump(exclude_none=True)
         self._limits = preset_for(auth)._replace(**asked)
         self._bus = Bus()
         # Why nothing is handed out. A text: an error raised for many collects all their tracebacks.
         self._refusal: str | None = "the pool is not open; use `async with`, or await pool.open()"
+        self._named: dict[str, Desk] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Task[None] | None = None
         self._warned = False
@@ -164,6 +163,7 @@ class SessionPool:
         self._works = works = Works(store, paced, self._bus, clock)
         works.on_change = self._changed
         self._desks = desks = Desks(works, self._host, self._policy, self._agents)
+        self._named = desks.by_name
         self._acquiring = Acquiring(works, self._check, self._refused)
         self._creator = Creator(works, desks.all, self._rewish)
         self._keeper = Keeper(works, desks.by_key.__getitem__, self._creator.attend)
@@ -286,7 +286,7 @@ class SessionPool:
         Cancelling it loses nothing: a place in line is given up, and a session on its way goes to
         the next or becomes idle (B9, B23).
         """
-        desk = self._desk(agent)
+        desk = (self._refusal is None and self._named.get(agent)) or self._desk(agent)
         if timeout is None:
             timeout = desk.policy.acquire_timeout_s
         elif not timeout >= 0:  # a NaN is not either

@@ -162,8 +162,9 @@ class Request:
             finally:
                 works.silence(self._id)
             self._rung = bell.done() and bell.result()
-        if type(answer) is not Ticket:
-            works.on_change(self._desk.key, answer.counts, None)
+        counts, terms = answer.counts, self._desk.terms
+        if counts.states.get("idle", 0) < terms.min_idle and type(answer) is not Ticket:
+            works.on_change(self._desk.key, counts, None)
         return answer
 
     async def _wait(self, ticket: Ticket, own_only: bool) -> None:

@@ -188,7 +188,7 @@ class Works:
         """Whether a session that went back to lie ready changed nothing anybody must attend to."""
         states = counts.states
         return (
-            not (counts.waiting or self.watched)
+            not (counts.new or self.watched)
             and states.get("idle", 0) <= terms.max_idle
             and states.get("parked", 0) < terms.max_parked
         )

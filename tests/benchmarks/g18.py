@@ -85,7 +85,7 @@ def _import(statement: str, byte_code: str) -> tuple[float, list[str]]:
     # installed would come compiled, and this tree perhaps as source.
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": byte_code}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    done = subprocess.run(  # noqa: S603  # our own program, in our own interpreter
+    done = subprocess.run(  # our own program, in our own interpreter
         [sys.executable, "-c", PROGRAM.format(statement=statement)],
         cwd=ROOT,
         env=environment,

@@ -33,7 +33,7 @@ def command(*words: str) -> list[str]:
 
 def run(*words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    return subprocess.run(  # noqa: S603 - the words are the test's own
+    return subprocess.run(
         command(*words),
         cwd=ROOT,
         env=environment(**(env or {})),
@@ -47,7 +47,7 @@ def run(*words: str, env: Mapping[str, str] | None = None) -> subprocess.Complet
 @contextmanager
 def started(*words: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
     """A command in a process group of its own; nothing of it is left after the block."""
-    process = subprocess.Popen(  # noqa: S603 - the words are the test's own
+    process = subprocess.Popen(
         command(*words),
         cwd=ROOT,
         env=environment(),

@@ -44,7 +44,7 @@ def on_a_terminal(*words: str, **env: str) -> tuple[int, str]:
     """Run a command on a terminal of 80 x 24: its exit code, and all that it drew."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    with subprocess.Popen(  # noqa: S603 - the words are the test's own
+    with subprocess.Popen(
         command(*words),
         cwd=ROOT,
         env=environment(**env),

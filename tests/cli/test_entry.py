@@ -15,7 +15,7 @@ from tests.cli.processes import PATIENCE_S, ROOT, environment, run
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 - the code is the test's own
+    return subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
         env=environment(),

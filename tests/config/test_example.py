@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic.fields import FieldInfo
 
-from session_pool.config import Agent, load
+from session_pool.agent import Agent
+from session_pool.config import load
 from session_pool.policy import AgentPolicy, RequestLimits
 from session_pool.sections import FIELDS
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from session_pool.config import Agent, Settings, load
+from session_pool.agent import Agent
+from session_pool.config import Settings, load
 from session_pool.errors import ConfigError
 from session_pool.foundry import ClientCredentials, SecretFile, StaticToken
 from session_pool.policy import AgentPolicy, RequestLimits

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from session_pool.config import Agent, load
+from session_pool.agent import Agent
+from session_pool.config import load
 from session_pool.errors import ConfigError
 from session_pool.policy import AgentPolicy
 
