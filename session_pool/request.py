@@ -163,6 +163,7 @@ class Request:
                 works.silence(self._id)
             self._rung = bell.done() and bell.result()
         counts, terms = answer.counts, self._desk.terms
+        self._desk.counts = counts
         if counts.states.get("idle", 0) < terms.min_idle and type(answer) is not Ticket:
             works.on_change(self._desk.key, counts, None)
         return answer
