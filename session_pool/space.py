@@ -80,6 +80,20 @@ class Put(NamedTuple):
     tally: tuple[tuple[str, int], ...] = ()
 
 
+class Held(NamedTuple):
+    """A lease as its holder knows it, to be told to a store that may have forgotten it (B27).
+
+    Attributes:
+        entry: as last known; its instants are by a clock that may be no more.
+        expires_in_s, fresh_in_s: seconds from now; FOREVER where there is no end.
+    """
+
+    key: PoolKey
+    entry: Entry
+    expires_in_s: float
+    fresh_in_s: float
+
+
 # --------------------------------------------------------------------------- what a store answers
 
 
@@ -189,3 +203,15 @@ class Due(NamedTuple):
     entries: tuple[tuple[PoolKey, Entry], ...]
     now: float
     next_in_s: float
+
+
+class Share(NamedTuple):
+    """What a process may use of a principal's limit (B13).
+
+    Attributes:
+        granted: how much; possibly 0.
+        lacking: how much the others who ask lack of what they wish for, all together.
+    """
+
+    granted: float
+    lacking: float

@@ -13,23 +13,56 @@ lives in this process: a hit then costs no task switch, and a release cannot be 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from session_pool.model import Counts, Entry, PoolKey, State
-from session_pool.space import Done, Due, Grant, NotDone, Note, Noted, Put, Refusal, Ticket, Want
+from session_pool.space import (
+    Done,
+    Due,
+    Grant,
+    Held,
+    NotDone,
+    Note,
+    Noted,
+    Put,
+    Refusal,
+    Share,
+    Ticket,
+    Want,
+)
 
 Ring = Callable[[str], None]
 """A doorbell: called with the id of a request that should ask again (a grant, or news)."""
 
+EPOCH: Final = "epoch"
+"""Rung, in the place of a request's id, when the store is found to be another than it was (B27)."""
+
 
 class Store(Protocol):
-    """The shared state of a pool. All of it may raise `StoreUnavailable`."""
+    """The shared state of a pool. All of it may raise `StoreUnavailable`.
+
+    A store that was wiped, replaced, or restarted from an older state begins another *epoch*. For
+    one lease's length (the longest finite one that it was asked for) whatever stood in it before
+    may be held by somebody who has not said so yet: until then what came into its state before the
+    epoch is handed to nobody, and a conversation that has nothing there stands in line as if it
+    had. What is inserted meanwhile is handed out at once; a store that is new to everybody waits
+    for nothing. Who finds another epoch than it knew registers its leases.
+    """
 
     durable: bool
     """Idle and parked sessions outlive this process (B28)."""
 
+    epoch: str
+    """Names the state that this store has had since it was made, or last lost something."""
+
     async def open(self) -> None:
-        """Connect, check that the store is usable, and start what it needs."""
+        """Connect, check that the store is usable, and start what it needs.
+
+        Raises:
+            ConfigError: it can never be used like this; the message says what to change.
+            StoreMismatch: its schema is of another version; the message names the command.
+            StoreUnavailable: it cannot be reached.
+        """
 
     async def aclose(self) -> None:
         """Let go of every connection, thread and task."""
@@ -80,6 +113,21 @@ class Store(Protocol):
             Which of them are prolonged; False for one that has lapsed or is another's.
         """
 
+    async def register(
+        self, holder: str, leases: Sequence[Held], ttl_s: float
+    ) -> Sequence[Entry | None]:
+        """Tell another epoch which leases a process holds (B27).
+
+        One that the store does not know is inserted as leased, with its facts, under its old lease
+        id and a greater fence; it counts as adopted (tally), and is bound to its conversation
+        unless that has another session by now. One that it has as free, parked, quarantined or
+        otherwise in nobody's hands is leased to the holder again. One that another holds, or that
+        is retiring or gone, stays as it is. Doing it twice is harmless: the lease is prolonged.
+
+        Returns:
+            Each as it is held now; None for one that is lost.
+        """
+
     async def due(self, holder: str, *, limit: int, for_s: float) -> Due:
         """Claim entries whose deadline has passed, by moving the deadline `for_s` ahead."""
 
@@ -95,6 +143,7 @@ class Store(Protocol):
         *,
         states: Sequence[State] = (),
         conversation: str | None = None,
+        rid: str | None = None,
         limit: int = 100,
     ) -> Sequence[Entry]:
         """Entries of a key, those longest in their state first.
@@ -102,25 +151,31 @@ class Store(Protocol):
         Args:
             key: whose.
             states: in which states; empty for all.
-            conversation: only what is bound to it, or remembers it.
+            conversation: only what is bound to it, or remembers it, the latest first.
+            rid: only the session of this RID.
             limit: how many at most.
         """
 
     async def share(
         self, principal: str, holder: str, *, limit: float, wish: float, for_s: float
-    ) -> float:
+    ) -> Share:
         """Lease a part of a principal's limit; live shares never sum above it (B13).
 
+        The limit is the least that any live asker named. Who asks again keeps what it has, as far
+        as it still wishes for it and the limit allows it; more comes from what is free, less what
+        those lack who have been lacking for longer. Who gets less than its wish stands in that
+        line until it gets it, wishes for less, or falls silent.
+
         Args:
-            principal: whose limit.
+            principal: whose limit; any text that names one.
             holder: the process; asking again replaces its share, a wish of 0 gives it back.
             limit: the whole, as the asker knows it.
             wish: how much it would like.
             for_s: how long it may keep it without asking again.
-
-        Returns:
-            What it may use; possibly 0.
         """
+
+    async def identify(self, principal: str, identity: str) -> str:
+        """Record whose token a principal uses, if nothing is recorded; answers what is."""
 
     def watch(self, ring: Ring) -> Callable[[], None]:
         """Hear of this process's requests that should ask again; the answer ends the watch.

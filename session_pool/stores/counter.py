@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Literal
 
-from session_pool.model import FOREVER, Counts
-from session_pool.space import Grant, Put, Refusal, Ticket, Want
+from session_pool.model import FOREVER, Counts, Entry
+from session_pool.space import Grant, Held, Put, Refusal, Ticket, Want
+from session_pool.stores.rows import MEMORIES
 from session_pool.stores.serving import Need, Serving, make_grant
 from session_pool.stores.waiting import Waiter, refusal
 
@@ -190,6 +191,29 @@ class Counter(Serving):
             self._undo(row, now)
         self.serve(now)
         return self.counts
+
+    def register(self, holder: str, held: Held, ttl_s: float, now: float) -> Entry | None:
+        """See `Store.register`."""
+        entries, entry = self.entries, held.entry
+        if self.waiting.ends <= now:
+            self.settle(now)
+        row = self._rows.get(entry.id)
+        if row is None:
+            row = entries.adopt(held, holder, ttl_s, now)
+            self.counts.tally["adopted"] = self.counts.tally.get("adopted", 0) + 1
+        elif row.key is not self.key or row.state in MEMORIES:
+            return None
+        elif row.state == "leased":
+            if row.lease != entry.lease or row.lapses <= now:
+                return None
+            row.lapses = row.deadline = now + ttl_s
+        else:
+            entries.claim(row, held, holder, ttl_s, now)
+        if row.deadline < row.queued:
+            self._deadlines.queue(row, row.deadline)
+        self.waiting.promote(row.conversation)
+        self.serve(now)
+        return row.entry()
 
     def _refuse(self, why: Why, now: float, need: Need = "new") -> Refusal:
         return Refusal(why, self.counts, self.noted(now), need)

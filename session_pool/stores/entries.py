@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Final, get_args
 
 from session_pool.model import FOREVER, Entry, PoolKey, State
-from session_pool.space import Put, Want
+from session_pool.space import Held, Put, Want
 from session_pool.stores.rows import FREE, MEMORIES, Row
 from session_pool.stores.shelf import Shelf
 
@@ -72,8 +72,13 @@ class Entries:
                     best = row
         return best
 
-    def find(self, states: Sequence[State], conversation: str | None, limit: int) -> list[Entry]:
+    def find(
+        self, states: Sequence[State], conversation: str | None, rid: str | None, limit: int
+    ) -> list[Entry]:
         """Entries by state, those longest in it first; or what a conversation has and had."""
+        if rid is not None:
+            every = self.find(states, conversation, None, len(self._rows))
+            return [entry for entry in every if entry.rid == rid][:limit]
         if conversation is not None:
             own = self._bound.get(conversation)
             rows = [*self._memories.get(conversation, ()), *([own] if own is not None else [])]
@@ -107,6 +112,29 @@ class Entries:
         self._unbind(row, row.conversation, row.state in MEMORIES)
         row.queued, row.lease = -FOREVER, ""  # nobody holds what is not there
         del self._rows[row.id]
+
+    def claim(self, row: Row, held: Held, holder: str, ttl_s: float, now: float) -> None:
+        """Lease what its holder says it holds, whatever this store thought of it (B27)."""
+        entry, conversation = held.entry, row.conversation
+        if row.shelf is not None:
+            row.shelf.remove(row)
+        was = row.state
+        self._leave(row)
+        row.hold(held, holder, ttl_s, now)
+        if row.conversation is None and self.own(entry.conversation) is None:
+            row.conversation = entry.conversation
+        self._refile(row, was, conversation)
+
+    def adopt(self, held: Held, holder: str, ttl_s: float, now: float) -> Row:
+        """File a lease that this store knows nothing of (B27)."""
+        entry = held.entry
+        row = self._rows[entry.id] = Row(self.key, entry.id, now)
+        row.hold(held, holder, ttl_s, now)
+        if self.own(entry.conversation) is None:
+            row.conversation = entry.conversation
+        self._enter(row)
+        self._bind(row)
+        return row
 
     def lease(
         self,

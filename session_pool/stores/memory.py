@@ -14,10 +14,24 @@ from functools import partial
 from typing import Final, Literal, TypeVar, cast
 
 from session_pool.model import FOREVER, Counts, Entry, PoolKey, State
-from session_pool.space import Done, Due, Grant, NotDone, Note, Noted, Put, Refusal, Ticket, Want
+from session_pool.space import (
+    Done,
+    Due,
+    Grant,
+    Held,
+    NotDone,
+    Note,
+    Noted,
+    Put,
+    Refusal,
+    Share,
+    Ticket,
+    Want,
+)
 from session_pool.stores.counter import Counter
 from session_pool.stores.deadlines import Deadlines
 from session_pool.stores.rows import Row
+from session_pool.stores.shares import Shares
 
 _Answer = TypeVar("_Answer", bound=Grant | Ticket | Refusal | Done | NotDone)
 
@@ -37,13 +51,15 @@ class MemoryStore:
     """
 
     durable = False
+    epoch = "memory"  # it ends with the process, so it is never another than it was
 
     def __init__(self, *, clock: Callable[[], float] = DEFAULT_CLOCK) -> None:
         self.clock = self._clock = clock
         self._counters: dict[PoolKey, Counter] = {}
         self._rows: dict[str, Row] = {}
         self._deadlines = Deadlines()
-        self._shares: dict[str, dict[str, tuple[float, float]]] = {}
+        self._shares: dict[str, Shares] = {}
+        self._identities: dict[str, str] = {}
         self._bells: list[Callable[[str], None]] = []
 
     async def open(self) -> None:
@@ -150,6 +166,13 @@ class MemoryStore:
             answers.append(held)
         return answers
 
+    async def register(
+        self, holder: str, leases: Sequence[Held], ttl_s: float
+    ) -> Sequence[Entry | None]:
+        """See `Store.register`."""
+        now = self._clock()
+        return [self._counter(held.key).register(holder, held, ttl_s, now) for held in leases]
+
     async def due(
         self,
         holder: str,  # noqa: ARG002  # the protocol's; in one process it matters not who asks
@@ -177,25 +200,26 @@ class MemoryStore:
         *,
         states: Sequence[State] = (),
         conversation: str | None = None,
+        rid: str | None = None,
         limit: int = 100,
     ) -> Sequence[Entry]:
         """See `Store.find`."""
         counter = self._counter(key)
         counter.settle(self._clock())
-        return counter.entries.find(states, conversation, limit)
+        return counter.entries.find(states, conversation, rid, limit)
 
     async def share(
         self, principal: str, holder: str, *, limit: float, wish: float, for_s: float
-    ) -> float:
+    ) -> Share:
         """See `Store.share`."""
-        now = self._clock()
-        shares = self._shares.setdefault(principal, {})
-        for other in [who for who, (_, ends) in shares.items() if ends <= now or who == holder]:
-            del shares[other]
-        granted = max(0.0, min(wish, limit - sum(part for part, _ in shares.values())))
-        if granted > 0:
-            shares[holder] = (granted, now + for_s)
-        return granted
+        shares = self._shares.get(principal)
+        if shares is None:
+            shares = self._shares[principal] = Shares()
+        return shares.ask(holder, limit, wish, for_s, self._clock())
+
+    async def identify(self, principal: str, identity: str) -> str:
+        """See `Store.identify`."""
+        return self._identities.setdefault(principal, identity)
 
     def watch(self, ring: Callable[[str], None]) -> Callable[[], None]:
         """See `Store.watch`."""

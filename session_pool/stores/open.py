@@ -1,11 +1,15 @@
 """From a URL to a store: the one place that knows which engines there are.
 
-Drivers are imported only when their engine is asked for.
+An engine is a module with `from_url(url, *, clock) -> Store`, and `migrate(url) -> str` where it
+has a schema. It is imported, and with it its driver, only when it is asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+from typing import Final, NamedTuple, cast
 from urllib.parse import parse_qs, urlsplit
 
 from session_pool.errors import ConfigError
@@ -13,22 +17,38 @@ from session_pool.stores.base import Store
 from session_pool.stores.memory import MemoryStore
 
 
+class _Engine(NamedTuple):
+    module: str
+    extra: str | None = None  # what pip has to install for it
+
+
+_ENGINES: Final = {
+    "sqlite": _Engine("session_pool.stores.sqlite"),
+    "redis": _Engine("session_pool.stores.redis", "redis"),
+    "rediss": _Engine("session_pool.stores.redis", "redis"),
+    "postgresql": _Engine("session_pool.stores.postgres", "postgres"),
+    "postgres": _Engine("session_pool.stores.postgres", "postgres"),
+}
+
+KNOWN: Final = "memory://, sqlite:///path, redis://, rediss:// or postgresql://"
+
+
 def open_store(url: str, *, clock: Callable[[], float]) -> Store:
     """Make the store that a URL names; `await store.open()` connects it.
 
     Args:
-        url: `memory://`, with an optional `?namespace=name`.
+        url: `memory://`, `sqlite:///relative`, `sqlite:////absolute`, `redis://host`,
+            `rediss://host` or `postgresql://host/database`; each with an optional
+            `?namespace=name`.
         clock: seconds, for engines that live in this process.
 
     Raises:
-        ConfigError: the URL names no engine of this release, or has parts that mean nothing.
+        ConfigError: the URL names no engine, or has parts that mean nothing, or its driver is not
+            installed; the message says which `pip install` mends that.
     """
     parts = urlsplit(url)
     if parts.scheme != "memory":
-        raise ConfigError(
-            f"store: {parts.scheme or url!r} is no engine of this release; "
-            "use memory:// (shared stores come with the next one)"
-        )
+        return cast("Store", _engine(url).from_url(url, clock=clock))
     unknown = sorted(set(parse_qs(parts.query, keep_blank_values=True)) - {"namespace"})
     if parts.netloc or parts.path.strip("/") or unknown or parts.fragment:
         raise ConfigError(
@@ -36,3 +56,39 @@ def open_store(url: str, *, clock: Callable[[], float]) -> Store:
             "remove the rest, it would mean nothing"
         )
     return MemoryStore(clock=clock)
+
+
+def migrate(url: str) -> str:
+    """Bring the schema of a store to this release's version, while no pool uses it.
+
+    Blocks; runs its own event loop where it needs one.
+
+    Args:
+        url: as for `open_store`.
+
+    Returns:
+        What was done, in one line for a terminal.
+
+    Raises:
+        ConfigError: this engine has no schema, or the URL cannot be meant.
+        StoreError: it cannot be reached, or is of a later release.
+    """
+    if urlsplit(url).scheme == "memory" or not hasattr(engine := _engine(url), "migrate"):
+        raise ConfigError(f"store: {urlsplit(url).scheme}:// has no schema, so nothing to migrate")
+    return cast("str", engine.migrate(url))
+
+
+def _engine(url: str) -> ModuleType:
+    scheme = urlsplit(url).scheme
+    engine = _ENGINES.get(scheme)
+    if engine is None:
+        raise ConfigError(f"store: {scheme or 'a text without ://'!r} is no engine; use {KNOWN}")
+    try:
+        return import_module(engine.module)
+    except ModuleNotFoundError as error:
+        if engine.extra is None or (error.name or "").startswith("session_pool"):
+            raise
+        raise ConfigError(
+            f"store: {scheme}:// needs a driver that is not installed; "
+            f"run: pip install 'session-pool[{engine.extra}]'"
+        ) from error

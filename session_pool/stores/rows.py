@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from session_pool.model import FOREVER, NO_FACTS, Entry, PoolKey, State
-from session_pool.space import Put
+from session_pool.space import Held, Put
 
 if TYPE_CHECKING:
     from session_pool.stores.shelf import Shelf
@@ -103,6 +103,20 @@ class Row:
         self.lapses = FOREVER
         self.since = now
         self.op = op
+        self.hand = None
+
+    def hold(self, held: Held, holder: str, ttl_s: float, now: float) -> None:
+        """Be leased as the holder says, under a fence greater than any that was known."""
+        entry = held.entry
+        self.state = "leased"
+        self.version = max(self.version, entry.version) + 1
+        self.fence = max(self.fence, entry.fence) + 1
+        self.rid, self.agent_version, self.pinned = entry.rid, entry.agent_version, entry.pinned
+        self.holder, self.lease, self.op = holder, entry.lease, entry.lease
+        self.lapses = self.deadline = now + ttl_s
+        self.since = now
+        self.fresh_until, self.expires = now + held.fresh_in_s, now + held.expires_in_s
+        self.facts = entry.facts
         self.hand = None
 
     def change(self, put: Put, state: State, now: float) -> None:

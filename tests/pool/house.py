@@ -25,7 +25,20 @@ from session_pool import (
 from session_pool.emulator import AgentSetup, Emulator
 from session_pool.events import Event
 from session_pool.model import Counts, Entry, PoolKey, State
-from session_pool.space import Done, Due, Grant, NotDone, Note, Noted, Put, Refusal, Ticket, Want
+from session_pool.space import (
+    Done,
+    Due,
+    Grant,
+    Held,
+    NotDone,
+    Note,
+    Noted,
+    Put,
+    Refusal,
+    Share,
+    Ticket,
+    Want,
+)
 from session_pool.stores.memory import MemoryStore
 
 E = TypeVar("E", bound=Event)
@@ -198,6 +211,7 @@ class DistantStore:
     """
 
     durable = False
+    epoch = "memory"
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
         self.inner = MemoryStore(clock=clock or LocalClock())
@@ -251,6 +265,16 @@ class DistantStore:
         await self._way("renew")
         return await self.inner.renew(holder, leases, ttl_s)
 
+    async def register(
+        self, holder: str, leases: Sequence[Held], ttl_s: float
+    ) -> Sequence[Entry | None]:
+        await self._way("register")
+        return await self.inner.register(holder, leases, ttl_s)
+
+    async def identify(self, principal: str, identity: str) -> str:
+        await self._way("identify")
+        return await self.inner.identify(principal, identity)
+
     async def due(self, holder: str, *, limit: int, for_s: float) -> Due:
         await self._way("due")
         return await self.inner.due(holder, limit=limit, for_s=for_s)
@@ -269,14 +293,17 @@ class DistantStore:
         *,
         states: Sequence[State] = (),
         conversation: str | None = None,
+        rid: str | None = None,
         limit: int = 100,
     ) -> Sequence[Entry]:
         await self._way("find")
-        return await self.inner.find(key, states=states, conversation=conversation, limit=limit)
+        return await self.inner.find(
+            key, states=states, conversation=conversation, rid=rid, limit=limit
+        )
 
     async def share(
         self, principal: str, holder: str, *, limit: float, wish: float, for_s: float
-    ) -> float:
+    ) -> Share:
         await self._way("share")
         return await self.inner.share(principal, holder, limit=limit, wish=wish, for_s=for_s)
 

@@ -204,7 +204,7 @@ async def test_a_token_file_that_is_not_there_or_is_empty(
 @pytest.mark.looptime
 async def test_a_store_that_is_none() -> None:
     for store, word in (
-        ("redis://localhost", "memory://"),
+        ("mongodb://localhost", "memory://"),
         ("memory", "memory://"),
         ("memory://host/path", "memory://"),
         ("memory://?size=3", "memory://"),

@@ -14,7 +14,20 @@ from typing import Final, Literal, NamedTuple, TypeVar
 
 from session_pool.errors import StoreUnavailable
 from session_pool.model import Counts, Entry, PoolKey, State
-from session_pool.space import Done, Due, Grant, NotDone, Note, Noted, Put, Refusal, Ticket, Want
+from session_pool.space import (
+    Done,
+    Due,
+    Grant,
+    Held,
+    NotDone,
+    Note,
+    Noted,
+    Put,
+    Refusal,
+    Share,
+    Ticket,
+    Want,
+)
 from session_pool.stores.base import Store
 from session_pool.stores.memory import MemoryStore
 
@@ -23,7 +36,19 @@ T = TypeVar("T")
 When = Literal["before", "after"]
 
 OPERATIONS: Final = frozenset(
-    ("take", "put", "withdraw", "renew", "due", "note", "read", "find", "share")
+    (
+        "take",
+        "put",
+        "withdraw",
+        "renew",
+        "due",
+        "note",
+        "read",
+        "find",
+        "share",
+        "register",
+        "identify",
+    )
 )
 
 
@@ -48,6 +73,7 @@ class AwaitingStore:
     """
 
     durable = False
+    epoch = "memory"
 
     def __init__(self, clock: Callable[[], float], *, latency_s: float = 0.0) -> None:
         self.inner = MemoryStore(clock=clock)
@@ -126,6 +152,17 @@ class AwaitingStore:
         asked = tuple(leases)
         return await self._do("renew", lambda: self.inner.renew(holder, asked, ttl_s))
 
+    async def register(
+        self, holder: str, leases: Sequence[Held], ttl_s: float
+    ) -> Sequence[Entry | None]:
+        """See `Store.register`."""
+        asked = tuple(leases)
+        return await self._do("register", lambda: self.inner.register(holder, asked, ttl_s))
+
+    async def identify(self, principal: str, identity: str) -> str:
+        """See `Store.identify`."""
+        return await self._do("identify", lambda: self.inner.identify(principal, identity))
+
     async def due(self, holder: str, *, limit: int, for_s: float) -> Due:
         """See `Store.due`."""
         return await self._do("due", lambda: self.inner.due(holder, limit=limit, for_s=for_s))
@@ -149,17 +186,20 @@ class AwaitingStore:
         *,
         states: Sequence[State] = (),
         conversation: str | None = None,
+        rid: str | None = None,
         limit: int = 100,
     ) -> Sequence[Entry]:
         """See `Store.find`."""
         return await self._do(
             "find",
-            lambda: self.inner.find(key, states=states, conversation=conversation, limit=limit),
+            lambda: self.inner.find(
+                key, states=states, conversation=conversation, rid=rid, limit=limit
+            ),
         )
 
     async def share(
         self, principal: str, holder: str, *, limit: float, wish: float, for_s: float
-    ) -> float:
+    ) -> Share:
         """See `Store.share`."""
         return await self._do(
             "share",

@@ -58,6 +58,7 @@ class History:
         """Compare two answers, and the bells: who has news must hear of it, but for the asker."""
         assert type(theirs) is type(ours)
         assert _plain(theirs) == _plain(ours)
+        self.runner.run(self.engine.hear())
         present = {waiter.request for waiter in self.model.line} - {asking}
         assert present & set(self.rung) == present & set(self.model.rung)
         self.rung.clear()

@@ -34,6 +34,9 @@ class Engine(Protocol):
     def check(self) -> None:
         """Assert what the engine's own parts must agree on."""
 
+    async def hear(self) -> None:
+        """Return once every bell that was rung has been heard."""
+
 
 class MemoryEngine:
     """`memory://`, on a clock that stands still."""
@@ -50,6 +53,9 @@ class MemoryEngine:
         """Indexes agree with entries, counts with both, and nobody waits for what is there."""
         audit(self.store)
 
+    async def hear(self) -> None:
+        """A bell of this engine is heard as it is rung."""
+
 
 ENGINES: Final[dict[str, Callable[[], Engine]]] = {"memory": MemoryEngine}
 
@@ -59,7 +65,7 @@ class Scene:
 
     Attributes:
         still_waiting: how many requests the test leaves in line on purpose.
-        rung: the requests whose doorbell rang, in order.
+        rung: the requests whose doorbell was heard; ask `heard`.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -77,6 +83,11 @@ class Scene:
     def next_id(self, kind: str) -> str:
         """An id of this scene."""
         return f"{kind}#{next(self._ids)}"
+
+    async def heard(self) -> list[str]:
+        """The requests whose doorbell rang, in order; clear it to hear what comes from now on."""
+        await self.engine.hear()
+        return self.rung
 
     # ------------------------------------------------------------------ asking
 

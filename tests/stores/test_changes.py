@@ -196,7 +196,7 @@ async def test_a_refused_put_still_serves_nobody_wrongly(scene: Scene) -> None:
     entry = (await scene.granted()).entry
     await scene.waits(request="r")
     assert why(await scene.give_back(entry._replace(fence=entry.fence + 1))) == "changed"
-    assert scene.rung == []
+    assert await scene.heard() == []
     scene.still_waiting = 1
 
 
@@ -226,7 +226,7 @@ async def test_a_newer_note_is_answered_and_the_place_kept(scene: Scene) -> None
     ticket = await scene.waits(request="r1")
     await scene.waits(request="r2")
     await scene.note(0, Note(early_death_s=9.0))
-    assert scene.rung == ["r1", "r2"]
+    assert await scene.heard() == ["r1", "r2"]
     answer = await scene.take(request="r1", known=0)
     assert isinstance(answer, Refusal)
     assert (answer.why, answer.noted.version, answer.noted.note.early_death_s) == ("note", 1, 9.0)
@@ -251,9 +251,9 @@ async def test_a_closed_key_hands_out_nothing_and_keeps_its_line(scene: Scene) -
     assert await scene.refused(known=1) == "closed"
     assert await scene.refused(request="r", known=0) == "note"
     await scene.waits(request="r", known=1)
-    scene.rung.clear()
+    (await scene.heard()).clear()
     await scene.note(1, open_=True)
-    assert "r" in scene.rung
+    assert "r" in await scene.heard()
     await scene.granted(request="r", known=2)
 
 
@@ -335,7 +335,7 @@ async def test_watching_ends_when_it_is_ended(scene: Scene) -> None:
     await scene.waits(request="r2")
     await scene.stock("b")
     assert heard == ["r1"]
-    assert scene.rung == ["r1", "r2"]
+    assert await scene.heard() == ["r1", "r2"]
     await scene.granted(request="r1")
     await scene.granted(request="r2")
 
@@ -343,7 +343,7 @@ async def test_watching_ends_when_it_is_ended(scene: Scene) -> None:
 async def test_a_hit_rings_nobody(scene: Scene) -> None:
     await scene.stock("a")
     await scene.granted()
-    assert scene.rung == []
+    assert await scene.heard() == []
 
 
 async def test_reading_an_unknown_key_finds_it_empty_and_open(scene: Scene) -> None:

@@ -185,7 +185,7 @@ async def test_it_waits_for_its_own_and_never_gets_a_second(scene: Scene, state:
     assert ticket.needs == "own"
     assert ticket.counts.new == 0
     await scene.keep(await scene.entry("a"), "parked")
-    assert scene.rung == ["r"]
+    assert await scene.heard() == ["r"]
     assert (await scene.granted("talk", request="r")).entry.id == "a"
 
 
@@ -251,7 +251,7 @@ async def test_own_only_is_told_when_there_is_nothing_to_wait_for_any_more(scene
     await scene.waits("talk", own_only=True, request="forget")
     await scene.waits("talk", request="next")
     await scene.give_back(entry, "gone")
-    assert "forget" in scene.rung
+    assert "forget" in await scene.heard()
     counts = await scene.counts()
     assert (counts.waiting, counts.new) == (1, 1)
     assert await scene.refused("talk", own_only=True, request="forget") == "empty"

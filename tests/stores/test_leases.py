@@ -205,30 +205,56 @@ async def test_far_deadlines_are_due_at_their_instant(scene: Scene) -> None:
 
 async def test_shares_never_sum_above_the_limit(scene: Scene) -> None:
     share = scene.store.share
-    assert await share("p", "a", limit=10, wish=6, for_s=5) == 6
-    assert await share("p", "b", limit=10, wish=6, for_s=5) == 4
-    assert await share("p", "c", limit=10, wish=6, for_s=5) == 0
-    assert await share("q", "c", limit=10, wish=6, for_s=5) == 6
-    assert await share("p", "a", limit=10, wish=2, for_s=5) == 2
-    assert await share("p", "c", limit=10, wish=6, for_s=5) == 4
+    assert await share("p", "a", limit=10, wish=6, for_s=5) == (6, 0)
+    assert await share("p", "b", limit=10, wish=6, for_s=5) == (4, 0)
+    assert await share("p", "c", limit=10, wish=6, for_s=5) == (0, 2)
+    assert await share("q", "c", limit=10, wish=6, for_s=5) == (6, 0)
+    assert await share("p", "a", limit=10, wish=2, for_s=5) == (2, 8)
+
+
+async def test_what_comes_free_goes_to_whoever_lacks_it_longest(scene: Scene) -> None:
+    share = scene.store.share
+    await share("p", "a", limit=10, wish=10, for_s=50)
+    await share("p", "b", limit=10, wish=4, for_s=50)
+    await share("p", "c", limit=10, wish=4, for_s=50)
+    assert await share("p", "a", limit=10, wish=5, for_s=50) == (5, 8)
+    assert await share("p", "a", limit=10, wish=10, for_s=50) == (5, 8), "it is behind them now"
+    assert await share("p", "c", limit=10, wish=4, for_s=50) == (1, 9), "four are kept for b"
+    assert await share("p", "b", limit=10, wish=4, for_s=50) == (4, 8)
+    assert await share("p", "c", limit=10, wish=0, for_s=50) == (0, 5)
+    assert await share("p", "a", limit=10, wish=10, for_s=50) == (6, 0)
+
+
+async def test_who_falls_silent_stands_in_no_line_for_shares(scene: Scene) -> None:
+    share = scene.store.share
+    await share("p", "a", limit=10, wish=8, for_s=50)
+    await share("p", "b", limit=10, wish=8, for_s=5)
+    scene.advance(5)
+    assert await share("p", "c", limit=10, wish=8, for_s=5) == (2, 0)
 
 
 async def test_a_share_given_back_or_run_out_is_free_at_that_instant(scene: Scene) -> None:
     share = scene.store.share
     await share("p", "a", limit=10, wish=10, for_s=5)
-    assert await share("p", "a", limit=10, wish=0, for_s=5) == 0
-    assert await share("p", "b", limit=10, wish=10, for_s=5) == 10
+    assert (await share("p", "a", limit=10, wish=0, for_s=5)).granted == 0
+    assert (await share("p", "b", limit=10, wish=10, for_s=5)).granted == 10
     scene.advance(4.5)
-    assert await share("p", "a", limit=10, wish=10, for_s=5) == 0
+    assert (await share("p", "a", limit=10, wish=10, for_s=5)).granted == 0
     scene.advance(0.5)
-    assert await share("p", "a", limit=10, wish=10, for_s=5) == 10
+    assert (await share("p", "a", limit=10, wish=10, for_s=5)).granted == 10
 
 
-async def test_a_lowered_limit_holds_for_the_next_share(scene: Scene) -> None:
+async def test_a_limit_lowered_by_one_holds_for_all(scene: Scene) -> None:
     share = scene.store.share
     await share("p", "a", limit=10, wish=6, for_s=5)
-    assert await share("p", "b", limit=5, wish=6, for_s=5) == 0
-    assert await share("p", "a", limit=5, wish=6, for_s=5) == 5
+    assert (await share("p", "b", limit=5, wish=6, for_s=5)).granted == 0
+    assert (await share("p", "a", limit=10, wish=6, for_s=5)).granted == 5
+
+
+async def test_an_identity_is_recorded_once(scene: Scene) -> None:
+    assert await scene.store.identify("p", "client-1") == "client-1"
+    assert await scene.store.identify("p", "client-2") == "client-1"
+    assert await scene.store.identify("q", "client-2") == "client-2"
 
 
 @given(
@@ -245,11 +271,18 @@ async def test_whatever_is_asked_live_shares_stay_under_the_limit(
     for holder, wish, passed in asked:
         now += passed
         got = await store.share("p", holder, limit=10, wish=wish, for_s=5)
-        live[holder] = (got, now + 5)
-        assert got <= wish
+        live[holder] = (got.granted, now + 5)
+        assert got.granted <= wish
         assert sum(part for part, ends in live.values() if ends > now) <= 10
 
 
 async def test_keys_are_equal_by_value(scene: Scene) -> None:
     await scene.stock("a", key=PoolKey(*KEY))
     assert (await scene.granted()).entry.id == "a"
+
+
+async def test_a_session_is_found_by_its_rid(scene: Scene) -> None:
+    await scene.stock("a", "b")
+    assert [e.id for e in await scene.store.find(KEY, rid="rid-b")] == ["b"]
+    assert list(await scene.store.find(KEY, rid="rid-b", states=("parked",))) == []
+    assert list(await scene.store.find(KEY, rid="rid-c")) == []

@@ -10,7 +10,7 @@ from tests.stores.scene import KEY, Scene
 
 async def serve_order(scene: Scene) -> list[str]:
     """Which requests were served, in order."""
-    return list(scene.rung)
+    return list(await scene.heard())
 
 
 async def test_first_come_first_served(scene: Scene) -> None:
@@ -19,7 +19,7 @@ async def test_first_come_first_served(scene: Scene) -> None:
         assert (ticket.place, ticket.needs) == (number + 1, "new")
     await scene.stock("a")
     for number in range(5):
-        assert scene.rung == [f"r{n}" for n in range(number + 1)]
+        assert await scene.heard() == [f"r{n}" for n in range(number + 1)]
         entry = (await scene.granted(request=f"r{number}")).entry
         await scene.give_back(entry)
 
@@ -31,7 +31,7 @@ async def test_a_release_hands_over_directly(scene: Scene) -> None:
     done = await scene.give_back(entry)
     assert isinstance(done, Done)
     assert (done.counts.of("idle"), done.counts.of("leased"), done.counts.waiting) == (0, 1, 0)
-    assert scene.rung == ["r"]
+    assert await scene.heard() == ["r"]
 
 
 async def test_newcomers_never_barge(scene: Scene) -> None:
@@ -43,7 +43,7 @@ async def test_newcomers_never_barge(scene: Scene) -> None:
     assert await scene.refused(patience=0) == "empty"
     await scene.waits(request="second")
     await scene.give_back((await scene.granted(request="first")).entry)
-    assert scene.rung == ["first", "second"]
+    assert await scene.heard() == ["first", "second"]
     await scene.granted(request="second")
 
 
@@ -54,7 +54,7 @@ async def test_the_earliest_is_served_across_wishes_and_versions(scene: Scene) -
     await scene.waits("talk", request="r4", wish=100)
     await scene.waits(request="r5")
     await scene.stock("a", "b", "c", "d", "e", version="1.0")
-    assert scene.rung == ["r1", "r2", "r3", "r4", "r5"]
+    assert await scene.heard() == ["r1", "r2", "r3", "r4", "r5"]
     for request in ("r1", "r2", "r3", "r5"):
         await scene.granted(request=request)
     await scene.granted("talk", request="r4")
@@ -64,13 +64,13 @@ async def test_one_that_nothing_fits_is_passed_over_and_keeps_its_place(scene: S
     await scene.waits(request="picky", wish=700)
     await scene.waits(request="modest")
     await scene.stock("short", expires=600)
-    assert scene.rung == ["modest"]
+    assert await scene.heard() == ["modest"]
     entry = (await scene.granted(request="modest")).entry
     await scene.waits(request="late")
     await scene.stock("long", expires=800)
-    assert scene.rung == ["modest", "picky"]
+    assert await scene.heard() == ["modest", "picky"]
     await scene.give_back(entry)
-    assert scene.rung == ["modest", "picky", "late"]
+    assert await scene.heard() == ["modest", "picky", "late"]
 
 
 async def test_a_waiter_for_room_is_served_before_later_ones_that_would_fit(scene: Scene) -> None:
@@ -79,9 +79,9 @@ async def test_a_waiter_for_room_is_served_before_later_ones_that_would_fit(scen
     assert (await scene.waits(cap=1, request="r1")).needs == "room"
     assert (await scene.waits(cap=1, request="r2")).needs == "room"
     await scene.give_back(entry)
-    assert scene.rung == ["r1"]
+    assert await scene.heard() == ["r1"]
     await scene.granted(cap=2, request="r1")
-    assert scene.rung == ["r1", "r2"]
+    assert await scene.heard() == ["r1", "r2"]
 
 
 async def test_a_newcomer_that_raises_the_cap_stands_behind_those_who_wait_for_room(
@@ -91,7 +91,7 @@ async def test_a_newcomer_that_raises_the_cap_stands_behind_those_who_wait_for_r
     await scene.granted(cap=1)
     await scene.waits(cap=1, request="early")
     await scene.waits(cap=2, request="newcomer")
-    assert scene.rung == ["early"]
+    assert await scene.heard() == ["early"]
     assert (await scene.granted(cap=2, request="early")).entry.id == "b"
     scene.still_waiting = 1
 
@@ -101,7 +101,7 @@ async def test_a_newcomer_that_raises_the_cap_is_served_after_them_at_once(scene
     await scene.granted(cap=1)
     await scene.waits(cap=1, request="early")
     assert (await scene.granted(cap=3, request="newcomer")).entry.id == "c"
-    assert scene.rung == ["early"]
+    assert await scene.heard() == ["early"]
 
 
 # ---------------------------------------------------------------------------- conversations
@@ -113,9 +113,9 @@ async def test_within_a_conversation_the_line_is_strict(scene: Scene) -> None:
         await scene.waits("talk", request=request)
     for request in ("r1", "r2", "r3"):
         await scene.give_back(entry, "parked")
-        assert scene.rung[-1] == request
+        assert (await scene.heard())[-1] == request
         entry = (await scene.granted("talk", request=request)).entry
-    assert scene.rung == ["r1", "r2", "r3"]
+    assert await scene.heard() == ["r1", "r2", "r3"]
 
 
 async def test_one_that_could_be_served_waits_for_those_before_it_in_its_conversation(
@@ -124,10 +124,10 @@ async def test_one_that_could_be_served_waits_for_those_before_it_in_its_convers
     await scene.waits("talk", request="picky", wish=700)
     await scene.waits("talk", request="modest")
     await scene.stock("short", expires=600)
-    assert scene.rung == []
+    assert await scene.heard() == []
     assert await scene.refused("talk", patience=0) == "empty"
     await scene.stock("long", expires=800)
-    assert scene.rung == ["picky"]
+    assert await scene.heard() == ["picky"]
     await scene.give_back((await scene.granted("talk", request="picky")).entry, "parked")
     assert (await scene.granted("talk", request="modest")).entry.id == "long"
 
@@ -137,7 +137,7 @@ async def test_when_the_first_of_a_conversation_leaves_the_next_moves_up(scene: 
     await scene.waits("talk", request="modest")
     await scene.stock("short", expires=600)
     await scene.withdraw("picky")
-    assert scene.rung == ["modest"]
+    assert await scene.heard() == ["modest"]
     await scene.granted("talk", request="modest")
 
 
@@ -150,7 +150,7 @@ async def test_a_conversation_whose_session_dies_stands_at_its_old_place_for_a_n
     await scene.give_back(entry, "gone")
     assert (await scene.counts()).new == 2
     await scene.stock("b")
-    assert scene.rung == ["r1"]
+    assert await scene.heard() == ["r1"]
     before = (await scene.granted("talk", request="r1")).before
     assert before is not None
     assert before.id == "a"
@@ -213,7 +213,7 @@ async def test_own_only_behind_others_waits_for_what_they_get(scene: Scene) -> N
     await scene.waits("talk", request="forget", own_only=True)
     await scene.stock("b")
     await scene.give_back(held, "gone")
-    assert scene.rung == ["next"]
+    assert await scene.heard() == ["next"]
     await scene.give_back((await scene.granted("talk", request="next")).entry, "parked")
     assert (await scene.granted("talk", request="forget", own_only=True)).entry.id == "b"
 
@@ -230,7 +230,7 @@ async def test_one_whose_session_is_found_dead_keeps_its_place(scene: Scene, lin
     ticket = await scene.waits(request="r1", instead=dead, place=grant.place, line=line)
     assert ticket.place == grant.place
     await scene.stock("b")
-    assert scene.rung == ["r1"]
+    assert await scene.heard() == ["r1"]
     await scene.granted(request="r1")
     scene.still_waiting = 1
 
@@ -243,7 +243,7 @@ async def test_one_whose_session_is_found_dead_gets_the_next_at_once(scene: Scen
     dead = Put(KEY, "dead", "op", None, fence=grant.entry.fence)
     second = await scene.granted(cap=1, instead=dead, place=grant.place)
     assert (second.entry.id, second.place) == ("b", grant.place)
-    assert scene.rung == []
+    assert await scene.heard() == []
     scene.still_waiting = 1
 
 
@@ -258,7 +258,7 @@ async def test_the_room_it_gives_up_goes_to_an_earlier_one_all_the_same(scene: S
     await scene.keep(await scene.entry("own"), "parked")
     dead = Put(KEY, "dead", "op", None, fence=grant.entry.fence)
     await scene.waits(cap=1, instead=dead, place=grant.place, request="r")
-    assert scene.rung == ["early"]
+    assert await scene.heard() == ["early"]
     await scene.granted("talk", cap=1, request="early")
     scene.still_waiting = 1
 
@@ -275,7 +275,7 @@ async def test_a_conversation_that_finds_its_session_dead_comes_before_its_follo
     assert second.before is not None
     assert second.before.id == "a"
     await scene.give_back(second.entry, "parked")
-    assert scene.rung == ["r2"]
+    assert await scene.heard() == ["r2"]
     await scene.granted("talk", request="r2")
 
 
@@ -288,8 +288,8 @@ async def test_places_that_come_back_stand_before_all_later_ones(scene: Scene) -
         dead = Put(KEY, grant.entry.id, scene.next_id("op"), None, fence=grant.entry.fence)
         await scene.waits(instead=dead, place=grant.place, request=f"back{grant.place}")
     await scene.stock("c", "d", "e")
-    assert scene.rung == ["back1", "back2", "r0"]
-    for request in scene.rung.copy():
+    assert await scene.heard() == ["back1", "back2", "r0"]
+    for request in list(await scene.heard()):
         await scene.granted(request=request)
     scene.still_waiting = 4
 
@@ -300,6 +300,6 @@ async def test_a_place_shown_twice_costs_nobody_his_turn(scene: Scene) -> None:
     await scene.waits(request="r3")
     await scene.stock("a", "b", "c")
     assert sorted(scene.rung) == ["r1", "r2", "r3"]
-    assert scene.rung[-1] == "r3"
+    assert (await scene.heard())[-1] == "r3"
     for request in ("r1", "r2", "r3"):
         await scene.granted(request=request)

@@ -33,7 +33,7 @@ async def test_a_repeated_request_in_line_keeps_its_place(scene: Scene) -> None:
     assert (await scene.waits(request="r1")).place == first.place
     assert (await scene.counts()).waiting == 2
     await scene.stock("a")
-    assert scene.rung == ["r1"]
+    assert await scene.heard() == ["r1"]
     scene.still_waiting = 1
     await scene.granted(request="r1")
 
@@ -66,7 +66,7 @@ async def test_a_grant_that_was_taken_away_before_it_was_fetched_is_no_grant(sce
     await scene.keep(await scene.entry("a"), "quarantined")
     assert (await scene.waits(request="r1")).place == 1
     await scene.stock("b")
-    assert scene.rung == ["r1", "r1"]
+    assert await scene.heard() == ["r1", "r1"]
     assert (await scene.granted(request="r1")).entry.id == "b"
     scene.still_waiting = 1
 
@@ -140,7 +140,7 @@ async def test_a_withdrawn_request_leaves_the_line(scene: Scene) -> None:
     await scene.waits(request="r2")
     assert (await scene.withdraw("r1")).waiting == 1
     await scene.stock("a")
-    assert scene.rung == ["r2"]
+    assert await scene.heard() == ["r2"]
     await scene.granted(request="r2")
 
 
@@ -149,7 +149,7 @@ async def test_a_withdrawn_grant_goes_to_the_next(scene: Scene) -> None:
     await scene.waits(request="r2")
     await scene.stock("a")
     await scene.withdraw("r1")
-    assert scene.rung == ["r1", "r2"]
+    assert await scene.heard() == ["r1", "r2"]
     await scene.granted(request="r2")
 
 
@@ -248,7 +248,7 @@ async def test_a_silent_waiter_leaves_at_the_very_instant(scene: Scene) -> None:
     scene.advance(0.5)
     assert (await scene.counts()).waiting == 0
     await scene.stock("a")
-    assert scene.rung == []
+    assert await scene.heard() == []
 
 
 async def test_asking_again_renews_the_patience(scene: Scene) -> None:
@@ -279,10 +279,10 @@ async def test_a_grant_that_nobody_fetches_is_undone_and_goes_to_the_next(scene:
     await scene.waits(patience=5, request="r1", ttl=30.0)
     await scene.waits(patience=50, request="r2", ttl=30.0)
     await scene.stock("a", deadline_in_s=100.0, facts=Facts(exchanges=1))
-    assert scene.rung == ["r1"]
+    assert await scene.heard() == ["r1"]
     scene.advance(5)
     await scene.counts()
-    assert scene.rung == ["r1", "r2"]
+    assert await scene.heard() == ["r1", "r2"]
     grant = await scene.granted(request="r2", ttl=30.0)
     assert (grant.entry.lapses, grant.entry.facts) == (START + 35, Facts(exchanges=1))
 
@@ -305,7 +305,7 @@ async def test_when_the_first_of_a_conversation_falls_silent_the_next_moves_up(
     await scene.stock("a", expires=600)
     scene.advance(5)
     await scene.counts()
-    assert scene.rung == ["r2"]
+    assert await scene.heard() == ["r2"]
     await scene.granted("talk", request="r2")
 
 
@@ -317,7 +317,7 @@ async def test_every_operation_that_names_the_key_settles_it_first(
     await scene.waits("talk", patience=5, request="gone")
     await scene.waits("talk", patience=50, request="next")
     await scene.stock("a", expires=600)
-    assert scene.rung == ["gone"]
+    assert await scene.heard() == ["gone"]
     scene.advance(5)
     if operation == "take":
         await scene.refused(patience=0)
@@ -331,7 +331,7 @@ async def test_every_operation_that_names_the_key_settles_it_first(
         await scene.note(7)
     else:
         await scene.ids()
-    assert scene.rung == ["gone", "next"]
+    assert await scene.heard() == ["gone", "next"]
     await scene.granted("talk", request="next")
 
 
@@ -353,5 +353,5 @@ async def test_a_last_look_lets_the_next_of_its_conversation_go_on(scene: Scene)
     await scene.waits("talk", request="modest")
     await scene.stock("a", expires=600)
     assert await scene.refused("talk", request="picky", wish=700, patience=0) == "empty"
-    assert scene.rung == ["modest"]
+    assert await scene.heard() == ["modest"]
     await scene.granted("talk", request="modest")

@@ -77,7 +77,7 @@ async def test_it_goes_straight_to_the_earliest_in_line(scene: Scene) -> None:
     counts = back(scene, entry)
     assert counts is not None
     assert (counts.of("leased"), counts.of("idle"), counts.waiting) == (1, 0, 1)
-    assert scene.rung == ["r1"]
+    assert await scene.heard() == ["r1"]
     grant = await scene.granted(cap=1, request="r1", ttl=5.0)
     assert grant.place == 2
     assert (grant.entry.fence, grant.entry.version) == (entry.fence + 1, entry.version + 2)
@@ -103,7 +103,7 @@ async def test_it_goes_to_nobody_whom_it_does_not_fit(scene: Scene, wanted: dict
     entry = (await scene.granted()).entry
     await scene.waits(**wanted)
     back(scene, entry)
-    assert scene.rung == []
+    assert await scene.heard() == []
     assert (await scene.entry("a")).state == "idle"
     scene.still_waiting = 1
 
@@ -113,7 +113,7 @@ async def test_a_pinned_one_does_not_go_to_whom_wants_the_latest(scene: Scene) -
     entry = (await scene.granted(version="1.0")).entry
     await scene.waits()
     back(scene, entry)
-    assert scene.rung == []
+    assert await scene.heard() == []
     await scene.waits(version="1.0", request="r", wish=600.5)
     assert (await scene.granted(version="1.0")).entry.id == "a"
     scene.still_waiting = 2
@@ -133,9 +133,9 @@ async def test_nothing_is_handed_over_on_a_closed_key_or_above_the_cap(scene: Sc
     await scene.waits(cap=1, request="r")
     back(scene, entries[0], "op1")
     back(scene, entries[1], "op2")
-    assert scene.rung == []
+    assert await scene.heard() == []
     await scene.note(0, open_=False)
-    scene.rung.clear()
+    (await scene.heard()).clear()
     back(scene, entries[2], "op3")
-    assert scene.rung == []
+    assert await scene.heard() == []
     scene.still_waiting = 1
