@@ -3,7 +3,8 @@
 `load` reads everything, tells all mistakes at once (one line each: section.field, where it came
 from, the fix), and says of each field where its value comes from. The meaning of the fields stands
 in `policy`, and for all of them in `config/session-pool.example.toml`. This room knows text,
-options and credentials; it connects to nothing, opens no secret's file and logs nothing.
+options and credentials; it connects to nothing, opens no secret's file and logs nothing. What it
+tells of values is masked (B29).
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Settings:
     Attributes:
         origins: "section.field" to "argument", "environment NAME", "file PATH" or "default"; what
             an agent does not set itself has the origin of `defaults.<field>`.
+        values: "section.field" to the effective value, with secrets masked: fit to be shown.
+        file: the file that was read, or None.
     """
 
     url: str
@@ -45,11 +48,13 @@ class Settings:
     allow_http: bool
     api: Api | None
     origins: Mapping[str, str] = field(repr=False)
+    values: Mapping[str, Any] = field(repr=False)
+    file: str | None
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """All but the origins, ready for `SessionPool(**arguments)`."""
-        return {it.name: getattr(self, it.name) for it in fields(self) if it.name != "origins"}
+        """All but what is told about them, ready for `SessionPool(**arguments)`."""
+        return {it.name: getattr(self, it.name) for it in fields(self) if it.name not in _TOLD}
 
 
 def load(
@@ -68,14 +73,41 @@ def load(
         ConfigError: the file cannot be read or is no TOML; or there are mistakes, told all
             together. No secret is in the message (B29).
     """
+    return _read(path, environ, overrides).settings(overrides.get("auth"), overrides.get("api"))
+
+
+def load_store(
+    path: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    store: str | None = None,
+) -> str:
+    """Read where the state is kept, and nothing else: no stack and no credentials are needed.
+
+    Args:
+        path, environ: as for `load`.
+        store: the argument, which goes over both.
+
+    Returns:
+        The store's URL; it may carry a password.
+
+    Raises:
+        ConfigError: the file cannot be read, it or the environment has names that do not exist, or
+            the store is none.
+    """
+    return _read(path, environ, {"store": store}).store()
+
+
+def _read(
+    path: str | Path | None, environ: Mapping[str, str] | None, overrides: Mapping[str, Any]
+) -> _Reading:
     environ = os.environ if environ is None else environ
     path = path or environ.get("SESSION_POOL_CONFIG", "").strip() or None
-    reading = _Reading()
+    reading = _Reading(None if path is None else str(path))
     if path is not None:
         reading.layer(sections.document(Path(path)), f"file {path}")
     reading.environment(environ)
     reading.arguments({name: value for name, value in overrides.items() if value is not None})
-    return reading.settings(overrides.get("auth"), overrides.get("api"))
+    return reading
 
 
 _PREFIX: Final = "SESSION_POOL__"
@@ -85,7 +117,8 @@ _SHARED: Final = {  # read by other tools for Foundry too
     "FOUNDRY_CLIENT_ID": "client_id",
     "FOUNDRY_CLIENT_SECRET": "client_secret",
 }
-_ARGUMENTS: Final = ("token", *(it.name for it in fields(Settings) if it.name != "origins"))
+_TOLD: Final = ("origins", "values", "file")
+_ARGUMENTS: Final = ("token", *(it.name for it in fields(Settings) if it.name not in _TOLD))
 _CREDENTIALS: Final = ("token", "client_id", "client_secret", "scopes")
 
 
@@ -97,7 +130,8 @@ class _Found(NamedTuple):
 class _Reading:
     """What was read so far, later layers over earlier ones, and what is wrong with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: str | None) -> None:
+        self.file = file
         self.found: dict[_Path, _Found] = {}
         self.mistakes: list[str] = []
 
@@ -208,17 +242,43 @@ class _Reading:
         limits = self._options(RequestLimits, ("limits",), self.under("limits"))
         if self.mistakes or not (foundry and pool and policy and limits):
             raise ConfigError("\n".join(self.mistakes))
+        listed = {name: it for name, it in agents.items() if it}
+        effective: dict[_Path, Mapping[str, Any]] = {
+            ("foundry",): dict(foundry),
+            ("pool",): dict(pool),
+            ("defaults",): dict(policy),
+            **{
+                ("agents", name): {"rid": it.rid, **dict(it.policy or policy)}
+                for name, it in listed.items()
+            },
+            ("limits",): dict(limits),
+        }
         return Settings(
             url=foundry.url,
             auth=auth,
             store=pool.store,
             policy=policy,
-            agents=MappingProxyType({name: it for name, it in agents.items() if it}),
+            agents=MappingProxyType(listed),
             limits=limits,
             allow_http=foundry.allow_http,
             api=api,
-            origins=MappingProxyType(self._origins()),
+            origins=MappingProxyType(self._origins(effective)),
+            values=MappingProxyType(
+                {
+                    _dotted((*place, name)): sections.shown(place[0], name, value)
+                    for place, section in effective.items()
+                    for name, value in section.items()
+                }
+            ),
+            file=self.file,
         )
+
+    def store(self) -> str:
+        """The store's URL alone, or raise with the mistakes in names and in [pool]."""
+        pool = self._options(sections.PoolOptions, ("pool",), self.under("pool"))
+        if self.mistakes or pool is None:
+            raise ConfigError("\n".join(self.mistakes))
+        return pool.store
 
     def _agent(self, name: str, *, sound: bool) -> Agent | None:
         place = ("agents", name)
@@ -244,7 +304,11 @@ class _Reading:
                 name = where.removeprefix(".").partition(".")[0]
                 path = (*place, name) if name else place
                 if text == "Field required":
+                    shared: dict[_Path, str] = {
+                        ("foundry", short): name for name, short in _SHARED.items()
+                    }
                     variable = _PREFIX + re.sub(r"\W", "_", "__".join(path)).upper()
+                    variable = shared.get(path, variable)
                     text = f"missing; set it in [{_dotted(place)}], or as {variable}"
                 for start in ("Value error, ", f"{name} ", "agent "):
                     text = text.removeprefix(start)
@@ -274,11 +338,10 @@ class _Reading:
             return ClientCredentials(foundry.client_id, foundry.client_secret, foundry.scopes or ())
         return None if foundry.token is None else StaticToken(foundry.token)
 
-    def _origins(self) -> dict[str, str]:
-        places: list[_Path] = [(section,) for section in sections.FIELDS if section != "agents"]
+    def _origins(self, effective: Mapping[_Path, Mapping[str, Any]]) -> dict[str, str]:
         origins = {}
-        for place in (*places, *(("agents", name) for name in self.agents())):
-            for name in sections.FIELDS[place[0]]:
+        for place, section in effective.items():
+            for name in section:
                 inherited = self.found.get(("defaults", name), _Found(None, "default"))
                 origins[_dotted((*place, name))] = self.found.get((*place, name), inherited).origin
         return origins

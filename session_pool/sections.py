@@ -6,6 +6,7 @@ texts; where a value comes from, which of several wins and what becomes of it, `
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -20,7 +21,7 @@ from session_pool.errors import ConfigError
 from session_pool.foundry.address import check_url
 from session_pool.foundry.auth import StaticToken
 from session_pool.foundry.rid import check_agent_rid
-from session_pool.foundry.secret import SecretFile
+from session_pool.foundry.secret import MASK, SecretFile
 from session_pool.policy import AgentPolicy, Options, RequestLimits
 
 
@@ -137,6 +138,44 @@ def _takes(kind: Any, wanted: type) -> bool:
     if get_origin(kind) is Literal:
         return False
     return kind is wanted or any(_takes(part, wanted) for part in get_args(kind))
+
+
+def shown(section: str, field: str, value: Any) -> Any:
+    """Return what may be shown of a value: secrets are masked, their files named (B29).
+
+    Args:
+        section, field: where it stands; both known.
+        value: as it is meant.
+    """
+    if isinstance(value, SecretFile):
+        return {"file": str(value.path)}
+    if section == "pool" and field == "store":
+        return without_secrets(value)
+    secret = value is not None and not FIELDS[section][field].repr
+    return MASK if secret else value
+
+
+_PRIVATE: Final = re.compile(r"pass|pwd|secret|token|key|auth", re.IGNORECASE)
+
+
+def without_secrets(url: str) -> str:
+    """Return a store's URL with its password masked, wherever that stands (B29).
+
+    Rather too much is masked than too little: a password may contain "/", "?" and "@", unescaped.
+    """
+    scheme, slashes, rest = url.partition("://")
+    if not slashes:
+        return MASK
+    if not rest.startswith("/"):  # else a path on this machine: nobody signs in there
+        login, at, host = rest.rpartition("@")
+        user, colon, _ = login.partition(":")
+        rest = (f"{user}:{MASK}" if colon else MASK if at else "") + at + host
+    place, mark, query = rest.partition("?")
+    options = []
+    for option in query.split("&"):
+        name, equals, _ = option.partition("=")
+        options.append(f"{name}={MASK}" if equals and _PRIVATE.search(name) else option)
+    return f"{scheme}://{place}{mark}{'&'.join(options)}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -11,16 +11,22 @@ import os
 import secrets
 import signal
 import sys
+from importlib import metadata
+from pathlib import Path
 from typing import Annotated, Final, cast
 
 import typer
 
-from session_pool import SessionPoolError
+from session_pool import ConfigError, SessionPoolError
+from session_pool.cli import checking, emulate, leasing
 from session_pool.cli import demo as demonstration
-from session_pool.cli import emulate
 from session_pool.cli.screen import SilentScreen, screen_for
 from session_pool.cli.stopping import stopping
+from session_pool.cli.words import Config, Failed, Json, Seed, Store, Url, Wrong, refused
+from session_pool.config import load, load_store
 from session_pool.emulator import AGENT_RID, AgentSetup, Emulator
+from session_pool.sections import without_secrets
+from session_pool.stores import open as stores
 
 # Plain help, which reads the same in a terminal, a pipe and a log.
 app: Final = typer.Typer(
@@ -36,14 +42,6 @@ _USAGE: Final = cast(
 )
 
 
-class Wrong(Exception):
-    """Wrong usage, in words of one line."""
-
-
-class Failed(Exception):
-    """A failure, in words of one line."""
-
-
 def run() -> int:
     """Run the command line, and say which code to exit with."""
     try:
@@ -52,9 +50,11 @@ def run() -> int:
         told = error.format_message() if hasattr(error, "format_message") else str(error)
         return _tell(told, 2)
     except Wrong as error:
-        return _tell(str(error), 2)
+        for line in str(error).splitlines():
+            _tell(line, 2)
+        return 2
     except Failed as error:
-        return _tell(str(error), 1)
+        return _tell(str(error), error.code)
     except typer.Abort:
         return 130
     except BrokenPipeError:
@@ -69,21 +69,37 @@ def _tell(message: str, code: int) -> int:
     return code
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        try:
+            print(f"session-pool {metadata.version('session-pool')}")
+        except metadata.PackageNotFoundError:
+            raise Failed("this is a source tree that was not installed, so no version") from None
+        raise typer.Exit
+
+
 @app.callback(invoke_without_command=True)
-def root(context: typer.Context) -> None:
+def root(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001 - its callback does it
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Live, exclusively leased conversation sessions of Foundry's AIP Agents.
 
-    Example: session-pool demo
+    \b
+    Examples, from a first look to the main job:
+      session-pool demo                    # needs nothing
+      session-pool emulator                # paste what it prints into a shell
+      session-pool check                   # what is set there, and by what
+      session-pool lease AGENT -- ./ask.sh # AGENT: a RID, or a listed name
+
+    The stack and its token come from FOUNDRY_HOSTNAME and FOUNDRY_TOKEN, or
+    from a file: see config/session-pool.example.toml. Each command has --help.
     """
     if context.invoked_subcommand is None:
         print(context.get_help())
         raise typer.Exit(2)
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-Seed = Annotated[
-    int | None, typer.Option(min=0, metavar="N", help="Of all chances; a fresh one if not given.")
-]
 
 
 @app.command()
@@ -217,3 +233,115 @@ async def _emulator(server: Emulator, listen: str, *, as_json: bool) -> int:
             raise Failed(emulate.refusal(listen, error)) from error
         # Asked to end by a service manager is an end as any other; Ctrl-C is told to the shell.
         return 130 if stop.signal == signal.SIGINT else 0
+
+
+@app.command()
+def check(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE", help="A configuration; else the one SESSION_POOL_CONFIG names."
+        ),
+    ] = None,
+    store: Store = None,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a configuration means, and where each value comes from.
+
+    Arguments go over the environment, that goes over the file. Secrets are
+    masked. Mistakes are told a line each, with the fix, and the exit code is
+    2. Nothing is connected to.
+
+    \b
+    Examples:
+      session-pool check
+      session-pool check session-pool.toml
+      session-pool check session-pool.toml --json | python -m json.tool
+    """
+    try:
+        finding = checking.check(file, store=store, url=url)
+    except ConfigError as error:
+        if as_json:
+            print(checking.mistakes_as_json(error), flush=True)
+        raise Wrong(str(error)) from error
+    if as_json:
+        print(checking.as_json(finding))
+    else:
+        checking.show(finding, sys.stdout)
+
+
+@app.command()
+def lease(
+    agent: Annotated[str, typer.Argument(help="A listed name, or a RID.")],
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="-- COMMAND", help="What to run.")
+    ] = None,
+    conversation: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Its own session; without one, a never-used one."),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="S", help="How long to wait for it; else the policy's 60 s."),
+    ] = None,
+    config: Config = None,
+    store: Store = None,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Lease a live session, for a command or for yourself.
+
+    With a command: runs it with SESSION_RID, SESSION_AGENT_RID and
+    SESSION_IS_NEW (1, or 0 where the conversation spoke in it before) in its
+    environment, passes signals on to it, and gives the session back when it
+    ends. The exit code is the command's: 128 + n if signal n ended it, 127 if
+    there is no such command, 126 if it may not be run. If the lease is lost
+    meanwhile the command is terminated, and the exit code is 1.
+
+    Without a command: prints the session's RID and holds the lease until end
+    of input (Ctrl-D) or a signal.
+
+    A session that was lent counts as used: afterwards it is retired, or kept
+    for its conversation, as one exchange further. If a signal ended the
+    command, the conversation waits until its last exchange must be over.
+
+    \b
+    Examples:
+      session-pool lease orders --config session-pool.toml -- ./ask.sh
+      session-pool lease orders --conversation slack:C42 -- ./ask.sh
+      session-pool lease ri.aip-agents..agent.732cd5b4-... --json
+      session-pool lease orders --store sqlite:///pool.db -- \\
+        sh -c 'echo "$SESSION_RID"; sleep 60'
+    """
+    if command and as_json:
+        raise Wrong("--json prints the lease, and a command prints its own; leave one of them away")
+    try:
+        settings = load(config, store=store, url=url)
+        leasing.check_command(command or ())
+        pool = leasing.pool_for(settings)
+    except ConfigError as error:
+        raise refused(error) from error
+    wish = leasing.Wish(agent, conversation, timeout, tuple(command or ()), as_json)
+    raise typer.Exit(asyncio.run(leasing.lease(pool, wish)))
+
+
+@app.command()
+def migrate(store: Store = None, config: Config = None, as_json: Json = False) -> None:
+    """Bring a store's schema to this release, while no pool uses it.
+
+    Needs no stack and no token: only where the state is kept.
+
+    \b
+    Examples:
+      session-pool migrate --store sqlite:///pool.db
+      session-pool migrate --config session-pool.toml
+    """
+    try:
+        at = load_store(config, store=store)
+        done = stores.migrate(at)
+    except ConfigError as error:
+        raise refused(error) from error
+    except SessionPoolError as error:
+        raise Failed(str(error)) from error
+    print(json.dumps({"store": without_secrets(at), "done": done}) if as_json else done)

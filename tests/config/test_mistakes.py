@@ -213,7 +213,7 @@ def test_arguments_of_the_wrong_kind_are_refused() -> None:
 
 def test_a_missing_url_is_told_with_the_fix() -> None:
     (line,) = refused_variables(FOUNDRY_TOKEN="t")
-    assert line == "foundry.url: missing; set it in [foundry], or as SESSION_POOL__FOUNDRY__URL"
+    assert line == "foundry.url: missing; set it in [foundry], or as FOUNDRY_HOSTNAME"
 
 
 def test_a_missing_rid_is_told_with_the_fix(file: Path) -> None:
