@@ -13,6 +13,7 @@ from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
@@ -66,6 +67,19 @@ class PoolOptions(Options):
     """The section [pool]: where the state is kept."""
 
     store: str = Field(default="memory://", min_length=1, repr=False)
+
+    @field_validator("store")
+    @classmethod
+    def _a_url(cls, store: str) -> str:
+        try:
+            _ = urlsplit(store).port  # that is when it is read
+        except ValueError:
+            # Not quoted: a password may stand in it, and be what cannot be read.
+            raise ValueError(
+                "cannot be read as a URL; write odd characters of user and password in percent, "
+                "as %5B for ["
+            ) from None
+        return store
 
 
 class ListedAgent(Options):

@@ -273,7 +273,7 @@ def check(
 
 @app.command()
 def lease(
-    agent: Annotated[str, typer.Argument(help="A listed name, or a RID.")],
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="A listed name, or a RID.")],
     command: Annotated[
         list[str] | None, typer.Argument(metavar="-- COMMAND", help="What to run.")
     ] = None,
@@ -316,13 +316,13 @@ def lease(
     """
     if command and as_json:
         raise Wrong("--json prints the lease, and a command prints its own; leave one of them away")
+    wish = leasing.Wish(agent, conversation, timeout, tuple(command or ()), as_json)
     try:
         settings = load(config, store=store, url=url)
-        leasing.check_command(command or ())
-        pool = leasing.pool_for(settings)
+        leasing.check_command(wish.command)
+        pool = leasing.pool_for(settings, wish)
     except ConfigError as error:
         raise refused(error) from error
-    wish = leasing.Wish(agent, conversation, timeout, tuple(command or ()), as_json)
     raise typer.Exit(asyncio.run(leasing.lease(pool, wish)))
 
 

@@ -33,6 +33,9 @@ GRACE_S: Final = 5.0
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """The shell's own codes, so that a wrapped command fails as it would have without us."""
 
+INPUT: Final = 0
+"""The descriptor of our input. Its Python file is left alone: it cannot be read half."""
+
 LOST: Final = "the lease was lost, so its session may be somebody else's now"
 
 
@@ -62,7 +65,7 @@ class _Cut(Exception):
     """The command was cut off: an exchange of its may still be going on (B22)."""
 
 
-def pool_for(settings: Settings) -> SessionPool:
+def pool_for(settings: Settings, wish: Wish) -> SessionPool:
     """The pool to lease from.
 
     On memory:// nobody else will ever come for what is made in advance, so nothing is; on a shared
@@ -75,6 +78,8 @@ def pool_for(settings: Settings) -> SessionPool:
             name: replace(it, policy=it.policy and it.policy.model_copy(update=_NOTHING_AHEAD))
             for name, it in settings.agents.items()
         }
+        if wish.conversation is not None:
+            _note("memory:// forgets the conversation as this ends; try --store sqlite:///pool.db")
     return SessionPool(**arguments)
 
 
@@ -311,7 +316,7 @@ async def _end_of_input() -> None:
 
     def read() -> None:
         try:
-            while os.read(0, 65536):
+            while os.read(INPUT, 65536):
                 pass
         except OSError:
             return  # no input that could end: a signal will

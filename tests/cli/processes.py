@@ -17,11 +17,12 @@ PATIENCE_S = 40.0
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's environment without what changes how output looks."""
+    """This process's environment without what changes how output looks, and what is meant."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if name not in ("CI", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TERM")
+        and not name.upper().startswith(("FOUNDRY_", "SESSION_POOL"))
     }
     return {**kept, "TERM": "xterm-256color", "PYTHONWARNINGS": "error", **more}
 
@@ -45,23 +46,24 @@ def run(*words: str, env: Mapping[str, str] | None = None) -> subprocess.Complet
 
 
 @contextmanager
-def started(*words: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+def started(
+    *words: str, env: Mapping[str, str] | None = None, **options: Any
+) -> Iterator[subprocess.Popen[str]]:
     """A command in a process group of its own; nothing of it is left after the block."""
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen(
         command(*words),
         cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        env=environment(**(env or {})),
         text=True,
         start_new_session=True,
-        **options,
+        **(pipes | options),
     )
     try:
         yield process
     finally:
         if process.poll() is None:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 

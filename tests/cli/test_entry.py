@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 
 import pytest
 
@@ -65,11 +66,18 @@ def test_without_a_command_it_says_what_there_is(said: Said) -> None:
     assert re.findall(r"^  (\w+)  +[A-Z]", out.partition("Commands:")[2], re.M) == [
         "demo",
         "emulator",
+        "check",
+        "lease",
+        "migrate",
     ]
 
 
+def test_it_tells_its_version(said: Said) -> None:
+    assert said("--version") == (0, f"session-pool {metadata.version('session-pool')}\n", "")
+
+
 @pytest.mark.parametrize(
-    "words", [(), ("demo",), ("emulator",)], ids=["itself", "demo", "emulator"]
+    "words", [(), ("demo",), ("emulator",), ("check",), ("lease",), ("migrate",)], ids=str
 )
 def test_help_has_an_example_and_fits_80_columns(said: Said, words: tuple[str, ...]) -> None:
     code, out, err = said(*words, "--help")
@@ -87,6 +95,12 @@ def test_help_has_an_example_and_fits_80_columns(said: Said, words: tuple[str, .
         ("demo", "--seconds", "nan"),
         ("demo", "--lifetime-s", "long"),
         ("demo", "extra"),
+        ("lease",),
+        ("lease", "orders", "--timeout", "-1"),
+        ("lease", "orders", "--timeout", "soon"),
+        ("lease", "orders", "--json", "--", "true"),
+        ("check", "a.toml", "b.toml"),
+        ("migrate", "--stor", "memory://"),
         ("demo", "--fault", "create"),
     ],
     ids=" ".join,
