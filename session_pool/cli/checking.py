@@ -169,11 +169,16 @@ def _lines(finding: Finding) -> Iterator[Text]:
         indent = max(len(name) - len(place) for name in rows) + 2
         for name in rows:
             field = name.rpartition(".")[2]
-            left = f"  {field:<{indent - 2}}{_shown(finding.values[name])}"
+            value = _shown(finding.values[name])
+            left = f"  {field:<{indent - 2}}{value}"
+            if len(left) > WIDTH:
+                left = f"  {field}  {value}"
             yield from _row(left, _short(finding.origins[name], finding.file), indent)
     yield Text("")
     for warning in finding.warnings:
-        for line in textwrap.wrap(f"warning: {warning}", WIDTH, break_long_words=False):
+        for line in textwrap.wrap(
+            f"warning: {warning}", WIDTH, break_long_words=False, break_on_hyphens=False
+        ):
             yield Text(line, style="yellow")
     yield Text("It is sound. Nothing was connected to; a pool would")
     yield Text(f"  ask   {finding.url}, with {finding.signs_in}")

@@ -113,4 +113,5 @@ async def test_a_conversation_that_lost_its_session_is_told(
 async def test_a_signal_while_a_command_is_started_reaches_it(pool: SessionPool) -> None:
     stop = Stop()
     stop.ask(signal.SIGTERM)
-    assert await run(await pool.acquire(AGENT_RID), ("sleep", "60"), stop) == 143
+    async with pool.acquire(AGENT_RID) as held:
+        assert await run(held, ("sleep", "60"), stop) == 143
