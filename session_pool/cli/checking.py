@@ -166,14 +166,16 @@ def _lines(finding: Finding) -> Iterator[Text]:
         if place.startswith("agents."):
             yield Text("  (what is not shown is as in [defaults])", style="dim")
         rows = list(names)
-        indent = max(len(name) - len(place) for name in rows) + 2
+        indent = max(len(name) - len(place) for name in rows) + 3
         for name in rows:
             field = name.rpartition(".")[2]
-            value = _shown(finding.values[name])
+            value, origin = _shown(finding.values[name]), finding.origins[name]
+            if finding.file is not None:
+                origin = origin.replace(f"file {finding.file}", "file", 1)
             left = f"  {field:<{indent - 2}}{value}"
-            if len(left) > WIDTH:
+            if len(left) + 2 + len(origin) > WIDTH:
                 left = f"  {field}  {value}"
-            yield from _row(left, _short(finding.origins[name], finding.file), indent)
+            yield from _row(left, origin, indent)
     yield Text("")
     for warning in finding.warnings:
         for line in textwrap.wrap(
@@ -205,10 +207,6 @@ def _row(left: str, origin: str, indent: int) -> Iterator[Text]:
     else:
         yield Text(left, style=style)
         yield Text(" " * min(indent, max(4, WIDTH - len(origin))) + origin, style=style)
-
-
-def _short(origin: str, file: str | None) -> str:
-    return "file" if file is not None and origin == f"file {file}" else origin
 
 
 def _shown(value: Any) -> str:
