@@ -1,4 +1,4 @@
-"""The command line `session-pool`: an emulated stack, and a demonstration of the whole.
+"""The command line `session-pool`: the pool in a shell, an emulated stack, and a demonstration.
 
 It stands above everything and nothing imports it. What it needs beyond the package itself (typer,
 rich) is an extra, so this file imports none of it; `main` says how to get it where it is missing.
@@ -17,7 +17,7 @@ def main() -> None:
     """Run the command line and end the process.
 
     Exits with 0, with 1 for a failure and 2 for wrong usage, each told in one line on stderr, or
-    with 128 + n where signal n ended the command.
+    with 128 + n where signal n ended the command. `lease` exits as what it ran did.
     """
     try:
         from session_pool.cli.app import run

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from session_pool.agent import Agent
-from session_pool.config import Settings, load
+from session_pool.config import Settings, load, load_store
 from session_pool.errors import ConfigError
 from session_pool.foundry import ClientCredentials, SecretFile, StaticToken
 from session_pool.policy import AgentPolicy, RequestLimits
@@ -137,6 +137,32 @@ def test_origins_tell_where_each_value_came_from(file: Path) -> None:
     assert origins["agents.orders.max_waiting"].endswith("__MAX_WAITING")
     assert origins["agents.orders.min_idle"] == origins["defaults.min_idle"]
     assert origins["agents.orders.doubt_s"] == "default"
+
+
+def test_values_are_the_effective_ones_and_fit_to_be_shown(file: Path, tmp_path: Path) -> None:
+    text = f'[defaults]\nmax_idle = 20\n[agents.orders]\nrid = "{RID}"\nmax_leased = 5\n'
+    secret = {"SESSION_POOL__FOUNDRY__TOKEN__FILE": str(tmp_path / "t")}
+    settings = read(file, text, {"SESSION_POOL__POOL__STORE": "redis://me:t0ken@h"})
+    assert settings.file == str(file)
+    assert settings.values.keys() == settings.origins.keys()
+    assert settings.values["foundry.token"] == "***"
+    assert settings.values["foundry.client_secret"] is None
+    assert settings.values["pool.store"] == "redis://me:***@h"
+    assert settings.values["agents.orders.max_leased"] == 5
+    assert settings.values["agents.orders.max_idle"] == 20
+    assert "t0ken" not in repr(settings.values)
+    assert read(file, text, secret).values["foundry.token"] == {"file": str(tmp_path / "t")}
+
+
+def test_where_the_state_is_kept_needs_no_credentials(file: Path) -> None:
+    file.write_text('[pool]\nstore = "redis://file"\n', encoding="utf-8")
+    environ = {"SESSION_POOL__POOL__STORE": "redis://environment"}
+    assert load_store(None, {}) == "memory://"
+    assert load_store(file, {}) == "redis://file"
+    assert load_store(file, environ) == "redis://environment"
+    assert load_store(file, environ, "redis://argument") == "redis://argument"
+    with pytest.raises(ConfigError, match=r"^pool\.stor "):
+        load_store(None, {"SESSION_POOL__POOL__STOR": "redis://h"})
 
 
 def test_the_own_variable_goes_before_the_shared_one() -> None:
