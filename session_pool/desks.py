@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 from session_pool.agent import Agent
@@ -61,10 +62,15 @@ class Desks:
             )
         return self._add(agent, check_agent_rid(agent), self._policy, listed=False)
 
-    async def cold(self) -> Desk | None:
-        """A listed agent that has not its `min_idle` sessions ready, if there is one."""
+    async def cold(self, until: float) -> Desk | None:
+        """A listed agent that has not its `min_idle` sessions ready, if there is one.
+
+        Raises:
+            StoreUnavailable: it was away until then, by the loop's clock.
+        """
         for desk in self.all():
-            counts, noted = await self._works.store.read(desk.key)
+            read = partial(self._works.store.read, desk.key)
+            counts, noted = await self._works.again(read, until)
             desk.take_note(noted, self._works.clock())
             if desk.listed and counts.of("idle", "ageing") < desk.terms.min_idle:
                 return desk
