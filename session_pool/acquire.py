@@ -148,6 +148,7 @@ class Acquiring:
         if asked.conversation is not None:
             desk.talking[asked.conversation] = asyncio.current_task()
         lease.goes_on(grant, request.asked_at)
+
     def _refuse_own(self, desk: Desk, conversation: str) -> None:
         holder = desk.talking.get(conversation)
         if holder is not None and holder is asyncio.current_task():

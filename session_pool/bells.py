@@ -44,9 +44,7 @@ class Bells:
         finally:
             self.silence(request)
 
-    def bell(
-        self, request: str, until: float, *, alone: bool = False
-    ) -> asyncio.Future[bool]:
+    def bell(self, request: str, until: float, *, alone: bool = False) -> asyncio.Future[bool]:
         """What `wait` awaits, for who says `silence` afterwards himself.
 
         Args:

@@ -110,9 +110,7 @@ class Creator:
             while True:
                 self._missed.discard(desk)
                 while (put := self._claim(desk, counts)) is not None:
-                    answer = await self._works.again(
-                        partial(self._works.store.put, put), FOREVER
-                    )
+                    answer = await self._works.again(partial(self._works.store.put, put), FOREVER)
                     counts = answer.counts
                     if not isinstance(answer, Done):
                         continue

@@ -9,6 +9,7 @@ from typing import Final
 from session_pool.agent import Agent
 from session_pool.desk import Desk
 from session_pool.errors import ConfigError
+from session_pool.figures import Figures
 from session_pool.foundry import check_agent_rid
 from session_pool.model import PoolKey
 from session_pool.policy import AgentPolicy
@@ -27,6 +28,9 @@ class Desks:
         host: of the stack.
         policy: for agents that have none of their own.
         agents: the listed ones.
+
+    Attributes:
+        figures: keeps the counts fresh while somebody looks at them.
     """
 
     def __init__(
@@ -34,6 +38,7 @@ class Desks:
     ) -> None:
         self.by_key: dict[PoolKey, Desk] = {}
         self.by_name: dict[str, Desk] = {}
+        self.figures = Figures(works, self.all)
         self._works = works
         self._host = host
         self._policy = policy

@@ -28,9 +28,8 @@ from session_pool.works import TELL_S, Works
 Said = Literal["used", "unused", "discard"]
 
 MARGIN: Final = 0.05
-"""Of a lease's length, at its end: the holder has stopped by then. Two clocks differ by a thousandth
-of that at most; the rest is for what is between the last look at the clock and the first byte of a
-request at the remote.
+"""Of a lease's length, at its end: the holder has stopped by then. Two clocks differ by a hundredth
+of that; the rest is for what is between the last look at the clock and a request at the remote.
 """
 
 
@@ -266,9 +265,7 @@ class Holding:
         if given_back is not None:
             await given_back
 
-    def _give_back(
-        self, said: Said, *, broken: bool = False
-    ) -> Coroutine[Any, Any, None] | None:
+    def _give_back(self, said: Said, *, broken: bool = False) -> Coroutine[Any, Any, None] | None:
         """End the lease; the answer is what is still to be awaited, if the store is."""
         if self._over:
             return None

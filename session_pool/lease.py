@@ -319,8 +319,8 @@ class Lease(Holding):
                 if isinstance(error, RemoteRejected) and error.error_name in WORN:
                     self._worn = WORN[error.error_name]
                 raise
-            except BaseException:
-                self._in_flight = speaker.in_flight
+            except BaseException:  # unless the answer is there, and only its record was cut off
+                self._in_flight = self._in_flight and speaker.in_flight
                 raise
             self._in_flight = False
 

@@ -238,9 +238,7 @@ class Reach:
         self, principal: str, holder: str, *, limit: float, wish: float, for_s: float
     ) -> Coroutine[Any, Any, Share]:
         """See `Store.share`."""
-        return self._seen(
-            self._store.share(principal, holder, limit=limit, wish=wish, for_s=for_s)
-        )
+        return self._seen(self._store.share(principal, holder, limit=limit, wish=wish, for_s=for_s))
 
     def identify(self, principal: str, identity: str) -> Coroutine[Any, Any, str]:
         """See `Store.identify`."""

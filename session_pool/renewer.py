@@ -9,6 +9,7 @@ it knew is told what is held here (B27). It holds leases weakly, and sleeps whil
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 from weakref import ref
 
@@ -124,9 +125,7 @@ class Renewer:
             return
         tokens = [(entry_id, fence) for _, entry_id, fence in batch]
         until = works.loop.time() + self._until_next_end(AHEAD * ttl_s)
-        answers = await works.limits.within(
-            until, works.store.renew(works.holder, tokens, ttl_s)
-        )
+        answers = await works.limits.within(until, works.store.renew(works.holder, tokens, ttl_s))
         self._due[ttl_s] = asked_at + AHEAD * ttl_s
         for (weak, entry_id, fence), prolonged in zip(batch, answers, strict=True):
             lease = weak()
@@ -161,9 +160,8 @@ class Renewer:
             works.epoch = epoch
         works.bus.publish(StoreForgot(held=told, lost=lost))
         for desk in self._desks():
-            counts, noted = await works.again(
-                lambda key=desk.key: works.store.read(key), works.loop.time() + RETRY_S
-            )
+            read = partial(works.store.read, desk.key)
+            counts, noted = await works.again(read, works.loop.time() + RETRY_S)
             desk.take_note(noted, works.clock())
             works.on_change(desk.key, counts, None)
         works.ring_all()

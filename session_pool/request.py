@@ -29,6 +29,7 @@ from session_pool.model import FOREVER, Sighting
 from session_pool.notes import found_dead, outlived, tell
 from session_pool.rules import change, confirm, dead, following, left_alone
 from session_pool.space import Done, Grant, Put, Refusal, Ticket, Want
+from session_pool.timeouts import time_went_into, timed_out
 from session_pool.works import Works
 
 PATIENCE_S: Final = 3 * ASK_AGAIN_S
@@ -39,9 +40,6 @@ ONE_LOOK_S: Final = 1.0
 
 LAST_LOOK_S: Final = 0.005
 """The least time kept for the last look, which has to be over when the time is up (B7)."""
-
-HOLDERS: Final = 5
-"""Holders named by a timeout: the oldest ones."""
 
 
 class First(NamedTuple):
@@ -206,7 +204,7 @@ class Request:
             except StoreUnavailable as error:
                 self._check_open()
                 self._give_up_if_late(error)
-                await works.back(attempt, self._deadline, f"{request} again")
+                await works.back(attempt, self._deadline, request)
                 self._check_open()
                 self._give_up_if_late(error)
                 attempt += 1
@@ -294,39 +292,10 @@ class Request:
         if refusal is not None:
             raise refusal
 
-    def _timed_out(self, refusal: Refusal | Ticket) -> AcquireTimeout:
-        desk, works = self._desk, self._works
-        counts = refusal.counts
-        phase, capped_by = "creation", None
-        if refusal.needs == "own":
-            phase = capped_by = "conversation"
-        elif refusal.needs == "room":
-            phase, capped_by = "line", "max_leased"
-        elif counts.of("creating") >= desk.terms.max_creating:
-            capped_by = "max_creating"
-        elif works.paced.budget.room(Urgency.CREATE) == 0:
-            capped_by = "budget"
-        return self._timeout(phase, capped_by)
-
-    def _timeout(self, phase: str, capped_by: str | None) -> AcquireTimeout:
-        desk = self._desk
-        waited_s = self._works.loop.time() - self._began
-        leases = [lease for ref in desk.leases.values() if (lease := ref()) is not None]
-        oldest = sorted(leases, key=lambda lease: lease.held_s, reverse=True)[:HOLDERS]
-        holders = tuple(f"{lease.where}, held for {lease.held_s:.0f} s" for lease in oldest)
-        because = f", capped by {capped_by}" if capped_by else ""
-        cause = f"; the last error: {desk.last_error}" if desk.last_error else ""
-        error = AcquireTimeout(
-            f"no session of {desk.name} within {waited_s:.1f} s: the time went into the "
-            f"{phase}{because}{cause}",
-            phase=phase,
-            capped_by=capped_by,
-            waited_s=waited_s,
-            stats=desk.stats(),
-            holders=holders,
-        )
-        error.__cause__ = desk.last_error
-        return error
+    def _timed_out(self, answer: Refusal | Ticket) -> AcquireTimeout:
+        works = self._works
+        phase, capped_by = time_went_into(answer, self._desk, works.paced.budget)
+        return timed_out(self._desk, works.loop.time() - self._began, phase, capped_by)
 
     # ------------------------------------------------------------------ confirmed
 
@@ -384,7 +353,8 @@ class Request:
                 pause_s = works.backoff_s(attempt)
                 if works.loop.time() + pause_s >= self._deadline:
                     desk.timeouts += 1
-                    raise self._timeout("confirmation", None) from error
+                    waited_s = works.loop.time() - self._began
+                    raise timed_out(desk, waited_s, "confirmation", None) from error
                 attempt += 1
                 await asyncio.sleep(pause_s)
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from hashlib import blake2b
 from itertools import count
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from session_pool.bells import Bells
 from session_pool.errors import StoreError, StoreUnavailable
@@ -95,7 +95,9 @@ class Works(Bells):
     def __init__(self, store: Store, paced: Paced, bus: Bus, clock: Callable[[], float]) -> None:
         self.local = store if isinstance(store, LocalStore) else None
         super().__init__(asyncio.get_running_loop(), lossy=self.local is None)
-        self.store: Store = store if self.local is not None else Reach(store, self._reached)
+        reach = None if self.local is not None else Reach(store, self._reached)
+        self.store = store if reach is None else cast("Store", reach)
+        self._reach = reach
         self.paced = paced
         self.api = paced.api
         self.bus = bus
@@ -162,10 +164,14 @@ class Works(Bells):
 
     async def settle(self, timeout_s: float) -> None:
         """Let changes that are on their way arrive, then cancel whatever else is still going on."""
-        if self._writes and timeout_s > 0:
-            await asyncio.wait(set(self._writes), timeout=timeout_s)
+        await self.written(timeout_s)
         me = asyncio.current_task()
         await self.cancel({task for task in self._tasks if task is not me})
+
+    async def written(self, timeout_s: float) -> None:
+        """Let changes that are on their way arrive."""
+        if self._writes and timeout_s > 0:
+            await asyncio.wait(set(self._writes), timeout=timeout_s)
 
     async def cancel(self, tasks: set[asyncio.Task[Any]]) -> None:
         """Cancel tasks of the pool and see them end."""
@@ -307,9 +313,7 @@ class Works(Bells):
             # The store has forgotten the lease: what is not there can only be given back if it is
             # made known first (B27).
             held, ttl_s = known(), until - end.began
-            found = await self.again(
-                lambda: self.store.register(self.holder, [held], ttl_s), until
-            )
+            found = await self.again(lambda: self.store.register(self.holder, [held], ttl_s), until)
             if (entry := found[0]) is not None:
                 again = put._replace(op=self.next_id(), fence=entry.fence)
                 await self._put(again, self.loop.time(), until)
@@ -329,7 +333,7 @@ class Works(Bells):
     @property
     def away(self) -> bool:
         """The store cannot be reached, as far as is known."""
-        return isinstance(self.store, Reach) and self.store.away
+        return self._reach is not None and self._reach.away
 
     async def again(self, ask: Callable[[], Awaitable[T]], until: float) -> T:
         """Ask the store until it answers, by jittered steps of `RETRY_S` at most (B7, B27).
