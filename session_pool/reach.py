@@ -110,7 +110,8 @@ class Limits:
         self._timer = self._loop.call_at(at, self._time_is_up)
 
     def _time_is_up(self) -> None:
-        self._timer, now = None, self._loop.time()
+        # A timer may fire a little early, by the clock's resolution: then it is its time.
+        self._timer, now = None, max(self._loop.time(), self._wakes_at)
         self._wakes_at = FOREVER
         for limit in self._limits:
             if limit.until <= now and not limit.struck:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final
 from weakref import ref
 
+from session_pool.bells import ASK_AGAIN_S, TICK_S
 from session_pool.desk import Desk
 from session_pool.errors import StoreUnavailable
 from session_pool.events import StoreForgot
@@ -70,11 +71,11 @@ class Renewer:
             if works.store.epoch != works.epoch:
                 await self._register()
             now = works.clock()
-            for ttl_s in [ttl_s for ttl_s, at in self._due.items() if at <= now]:
+            for ttl_s in [ttl_s for ttl_s, at in self._due.items() if at <= now + TICK_S]:
                 await self._renew(ttl_s)
         except StoreUnavailable as error:
             self._failed += 1
-            pause_s = works.backoff_s(self._failed, cap_s=RETRY_S)
+            pause_s = ASK_AGAIN_S if works.away else works.pause_s(self._failed)
             log.debug("leases are renewed again in %.1f s", pause_s, exc_info=error)
             await works.wait(EPOCH, works.loop.time() + self._until_next_end(pause_s), alone=True)
         else:
@@ -104,7 +105,7 @@ class Renewer:
                 lease = weak()
                 if lease is None:
                     continue
-                if lease.ends <= now:
+                if lease.ends <= now + TICK_S:
                     lease.lose("it was not renewed in time")
                 else:
                     held.setdefault(desk.policy.lease_ttl_s, []).append(lease)

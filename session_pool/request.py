@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from session_pool.bells import ASK_AGAIN_S
+from session_pool.bells import ASK_AGAIN_S, TICK_S
 from session_pool.desk import Asked, Desk, error_of
 from session_pool.errors import (
     AcquireTimeout,
@@ -216,7 +216,7 @@ class Request:
 
     def _give_up_if_late(self, error: StoreUnavailable) -> None:
         works, ticket = self._works, self._ticket
-        if works.loop.time() < self._deadline and not self._last_look:
+        if works.loop.time() < self._deadline - TICK_S and not self._last_look:
             return
         self._desk.timeouts += 1
         if ticket is not None and not works.away:  # it is slow, and there was nothing before
@@ -255,7 +255,7 @@ class Request:
         finally:
             works.silence(request)
             del desk.waiting[request]
-        self._last_look = not in_time and works.loop.time() >= until
+        self._last_look = not in_time and works.loop.time() >= until - TICK_S
 
     # ------------------------------------------------------------------ refused
 

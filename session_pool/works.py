@@ -12,11 +12,12 @@ import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from hashlib import blake2b
 from itertools import count
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
-from session_pool.bells import Bells
+from session_pool.bells import ASK_AGAIN_S, TICK_S, Bells
 from session_pool.errors import StoreError, StoreUnavailable
 from session_pool.events import StoreAway, StoreBack, TaskRestarted
 from session_pool.foundry import Paced
@@ -191,7 +192,7 @@ class Works(Bells):
             try:
                 await work()
             except StoreUnavailable:  # told once as it went, and rung when it is back
-                await self.wait(self.next_id(), self.loop.time() + self._pause_s(2))
+                await self.back(0, FOREVER)
                 continue
             except (Exception, asyncio.CancelledError) as error:  # upkeep must go on
                 me = asyncio.current_task()
@@ -336,7 +337,7 @@ class Works(Bells):
         return self._reach is not None and self._reach.away
 
     async def again(self, ask: Callable[[], Awaitable[T]], until: float) -> T:
-        """Ask the store until it answers, by jittered steps of `RETRY_S` at most (B7, B27).
+        """Ask the store until it answers (B7, B27).
 
         Args:
             ask: what is safe to repeat: the same request id each time.
@@ -357,7 +358,7 @@ class Works(Bells):
             attempt += 1
 
     async def back(self, attempt: int, until: float, request: str | None = None) -> bool:
-        """Wait for the next try to reach a store that is away, or for the news that it is back.
+        """Wait until another try to reach the store makes sense: it is back, or it only blinked.
 
         Args:
             attempt: how many have failed before the last one.
@@ -368,24 +369,36 @@ class Works(Bells):
             Whether there is time for another try.
         """
         until = min(until, self.limits.ends)
-        if self.loop.time() < until:
-            at = min(until, self.loop.time() + self._pause_s(attempt))
+        if (now := self.loop.time()) < until:
+            at = min(until, now + (ASK_AGAIN_S if self.away else self.pause_s(attempt)))
             await self.wait(request or self.next_id(), at)
-        return self.loop.time() < min(until, self.limits.ends)
+        return self.loop.time() < min(until, self.limits.ends) - TICK_S
 
     def end(self, at: float) -> None:
         """From then on nothing is asked of the store again, or waited for; the pool closes."""
         if self.local is None:
             self.limits.end(at)
 
-    def _pause_s(self, attempt: int) -> float:
+    def pause_s(self, attempt: int) -> float:
+        """Seconds before the next try to reach a store."""
         return self.backoff_s(attempt, cap_s=RETRY_S)
+
+    async def _find_back(self) -> None:
+        # One knocks for all: however many wait, a store that is away, or just back, is not mobbed.
+        attempt = 0
+        while self.away and self.loop.time() < self.limits.ends:
+            await self.wait(self.next_id(), self.loop.time() + self.pause_s(attempt))
+            knock = self.store.due(self.holder, limit=0, for_s=0.0)
+            with suppress(StoreUnavailable):
+                await self.limits.within(self.loop.time() + ASK_AGAIN_S, knock)
+            attempt += 1
 
     def _reached(self, error: StoreUnavailable | None) -> None:
         now = self.loop.time()
         if error is not None:
             self._away_since = now
             self.bus.publish(StoreAway(error=str(error)))
+            self.spawn(self._find_back(), "reach")
         else:
             self.bus.publish(StoreBack(away_s=now - self._away_since))
             self.ring_all()

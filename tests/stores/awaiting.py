@@ -113,6 +113,10 @@ class AwaitingStore:
         assert operation in OPERATIONS, operation
         self._mishaps.extend([Mishap(operation, when, error)] * times)
 
+    def forgive(self) -> None:
+        """Let no call fail any more."""
+        self._mishaps.clear()
+
     def hang(self) -> None:
         """Let no call be answered, nor fail, until `answer()`."""
         self._silent = asyncio.Event()
