@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import CodeType
-from typing import Any, Final, Literal, Protocol, cast
+from typing import Any, Literal, cast
 from weakref import ref
 
 import anyio
@@ -19,6 +19,7 @@ import anyio
 from session_pool.desk import Desk
 from session_pool.errors import LeaseLost, StoreUnavailable
 from session_pool.events import LeaseDropped, LeaseEnded
+from session_pool.lapse import MARGIN, Renewal
 from session_pool.model import FOREVER, Entry, Facts, Session
 from session_pool.notes import tell
 from session_pool.rules import Ending, ended, lies_ready
@@ -26,21 +27,6 @@ from session_pool.space import Done, Grant, Held, Put
 from session_pool.works import TELL_S, Works
 
 Said = Literal["used", "unused", "discard"]
-
-MARGIN: Final = 0.05
-"""Of a lease's length, at its end: the holder has stopped by then. Two clocks differ by a hundredth
-of that; the rest is for what is between the last look at the clock and a request at the remote.
-"""
-
-
-class Renewal(Protocol):
-    """Who prolongs leases."""
-
-    def attend(self, ttl_s: float, left_s: float) -> None:
-        """A lease of this length is held from now on, and so much of it is left."""
-
-    async def settle(self) -> None:
-        """Make this process's leases known to a store that has forgotten them (B27)."""
 
 
 class Holding:
@@ -91,20 +77,20 @@ class Holding:
             asked_at: the pool's clock before the request was sent.
         """
         self._since = asked_at - (grant.now - grant.entry.since)
-        left_s = grant.entry.lapses - grant.now
+        left_s, self._ends = grant.entry.lapses - grant.now, -FOREVER
         self.prolong(grant.entry.fence, asked_at, left_s)
-        cast("Renewal", self._works.renewal).attend(self._desk.policy.lease_ttl_s, left_s)
+        cast("Renewal", self._works.renewal).attend(self.ttl_s, left_s)
 
     def prolong(self, fence: int, asked_at: float, for_s: float) -> None:
         """It is held for so long after it was asked for; fence: of which hand-out."""
         if fence == self._entry.fence and not self._over:
-            self._ends = asked_at + for_s - MARGIN * self._desk.policy.lease_ttl_s
+            self._ends = max(self._ends, asked_at + for_s - MARGIN * self.ttl_s)
 
     def known_as(self) -> Held:
         """The lease as its holder knows it, to be told to a store that has forgotten it (B27)."""
         entry = self._entry
         fresh_in_s = entry.fresh_until - entry.since - (self._works.clock() - self._since)
-        return Held(self._desk.key, entry, self.remaining_s(), fresh_in_s)
+        return Held(self._desk.key, entry, self.remaining_s(), max(0.0, fresh_in_s))
 
     def registered(self, entry: Entry, asked_at: float) -> None:
         """Go on under the fence that another epoch of the store has given it (B27)."""
@@ -112,7 +98,7 @@ class Holding:
         if was.conversation != entry.conversation and was.conversation is not None:
             self._desk.talking.pop(was.conversation, None)  # it has another session by now
         self._entry, self._since = entry._replace(facts=facts), asked_at
-        self.prolong(entry.fence, asked_at, self._desk.policy.lease_ttl_s)
+        self.prolong(entry.fence, asked_at, self.ttl_s)
 
     @property
     def token(self) -> tuple[str, int]:
@@ -123,6 +109,11 @@ class Holding:
     def ends(self) -> float:
         """When its holder stops using it unless it is prolonged, by the pool's clock (B21)."""
         return self._ends
+
+    @property
+    def ttl_s(self) -> float:
+        """Its length, in seconds."""
+        return self._desk.policy.lease_ttl_s
 
     @property
     def over(self) -> bool:
@@ -374,16 +365,9 @@ class Holding:
         return False
 
     def _record(self, facts: Facts, expires_in_s: float | None) -> Put:
-        entry, op = self._entry, self._works.next_id()
-        return Put(
-            self._desk.key,
-            entry.id,
-            op,
-            "leased",
-            fence=entry.fence,
-            facts=facts,
-            expires_in_s=expires_in_s,
-        )
+        (entry_id, fence), op = self.token, self._works.next_id()
+        put = Put(self._desk.key, entry_id, op, "leased", None, fence, facts)
+        return put._replace(expires_in_s=expires_in_s)
 
     def __del__(self) -> None:
         if self._over or self._works.loop.is_closed():

@@ -19,12 +19,12 @@ from session_pool.errors import (
     LeaseLost,
     RemoteRejected,
     SessionGone,
-    StoreUnavailable,
 )
 from session_pool.errors import ExchangeUncertain as Uncertain
 from session_pool.exchange import Ending, Said, Speaker, say
 from session_pool.foundry import Urgency
-from session_pool.holding import Holding, Renewal
+from session_pool.holding import Holding
+from session_pool.lapse import Renewal
 from session_pool.model import Exchange
 from session_pool.notes import found_dead
 from session_pool.rules import dead, exchanged
@@ -181,26 +181,8 @@ class Lease(Holding):
             LeaseLost: it has lapsed.
         """
         self._check_held()
-        works, ttl_s = self._works, self._desk.policy.lease_ttl_s
-        while works.local is None:  # leases of a store in this process have no end (B21)
-            token, attempt = self.token, 0
-            asked_at = works.clock()
-            until = works.loop.time() + self._left_s()
-            try:
-                answers = await works.limits.within(
-                    until, works.store.renew(works.holder, [token], ttl_s)
-                )
-                if answers[0]:
-                    self.prolong(token[1], asked_at, ttl_s)
-                    return
-                if works.store.epoch != works.epoch:
-                    await cast("Renewal", works.renewal).settle()
-            except StoreUnavailable:
-                await works.back(attempt, until)
-                attempt += 1
-            else:
-                if self.token == token:
-                    self.lose("its renewal was refused: it had lapsed, or is another's")
+        if self._works.local is None:  # leases of a store in this process have no end (B21)
+            await cast("Renewal", self._works.renewal).renew(self)
             self._check_held()
 
     async def start_over(self) -> None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from session_pool import forks
 from session_pool.acquire import Acquiring, Acquisition, asking
 from session_pool.agent import Agent
 from session_pool.closing import CLOSING, Closing, let_go
@@ -52,8 +52,6 @@ MEMORY_ENDS = (
     'cure is one line: store="sqlite:///pool.db"'
 )
 """Said once, at the first conversation (B28)."""
-
-_OPEN: weakref.WeakSet[SessionPool] = weakref.WeakSet()
 
 
 class SessionPool:
@@ -187,7 +185,7 @@ class SessionPool:
         for number, work in enumerate(self._api.background()):
             self._endless.add(works.supervise(work, f"background {number}"))
         self._refusal = None
-        _OPEN.add(self)
+        forks.tell(self)
         for desk, counts, noted in counted:
             desk.take_note(noted, works.clock())
             self._changed(desk.key, counts, None)
@@ -388,7 +386,8 @@ class SessionPool:
                 "this pool was opened in another event loop; open one in each loop that uses it"
             )
 
-    def _forked(self) -> None:
+    def forked(self) -> None:
+        """Refuse: this is the child of a process that opened it."""
         self._refusal = (
             f"this pool was opened before a fork (now in process {os.getpid()}); open one after "
             "the fork, in each process"
@@ -396,12 +395,3 @@ class SessionPool:
 
     def _refused(self) -> PoolClosed | None:
         return None if self._refusal is None else PoolClosed(self._refusal)
-
-
-def _after_fork() -> None:
-    for pool in tuple(_OPEN):
-        pool._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -26,6 +26,8 @@ from session_pool.works import RETRY_S, Works
 AHEAD: Final = 1 / 3
 """Of a lease's length, between two renewals: two of them may fail, and the third is in time."""
 
+REFUSED: Final = "its renewal was refused: it had lapsed, or is another's"
+
 
 class Renewer:
     """Prolongs the leases of one process.
@@ -44,7 +46,7 @@ class Renewer:
         works.renewal = self
 
     def attend(self, ttl_s: float, left_s: float) -> None:
-        """A lease is held from now on; see `holding.Renewal`."""
+        """A lease is held from now on; see `lapse.Renewal`."""
         works, due = self._works, self._due
         at = works.clock() + AHEAD * left_s
         if at < due.get(ttl_s, FOREVER):
@@ -94,6 +96,28 @@ class Renewer:
         if self._works.store.epoch != self._works.epoch:
             await self._register()
 
+    async def renew(self, lease: Holding) -> None:
+        """Prolong one lease now; a store that is away is asked again until the lease's end."""
+        works, attempt = self._works, 0
+        while not lease.over:
+            token, asked_at = lease.token, works.clock()
+            until = works.loop.time() + lease.ends - asked_at
+            try:
+                answers = await works.limits.within(
+                    until, works.store.renew(works.holder, [token], lease.ttl_s)
+                )
+                if answers[0]:
+                    lease.prolong(token[1], asked_at, lease.ttl_s)
+                    return
+                await self.settle()
+            except StoreUnavailable:
+                if not await works.back(attempt, until):
+                    return
+                attempt += 1
+            else:
+                if lease.token == token:
+                    lease.lose(REFUSED)
+
     # ------------------------------------------------------------------ what is held
 
     def _held(self) -> dict[float, list[Holding]]:
@@ -135,7 +159,7 @@ class Renewer:
             if prolonged:
                 lease.prolong(fence, asked_at, ttl_s)
             elif works.store.epoch == works.epoch:
-                lease.lose("its renewal was refused: it had lapsed, or is another's")
+                lease.lose(REFUSED)
 
     async def _register(self) -> None:
         """Tell another epoch what is held here, and hear what else it does not know."""

@@ -168,8 +168,7 @@ class Request:
             )
         else:
             answer = await self._taken(want, place, instead)
-        counts, terms = answer.counts, self._desk.terms
-        self._desk.counts = counts
+        self._desk.counts, counts, terms = answer.counts, answer.counts, self._desk.terms
         if counts.states.get("idle", 0) < terms.min_idle and type(answer) is not Ticket:
             works.on_change(self._desk.key, counts, None)
         return answer

@@ -15,12 +15,13 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from hashlib import blake2b
 from itertools import count
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from session_pool.bells import ASK_AGAIN_S, TICK_S, Bells
 from session_pool.errors import StoreError, StoreUnavailable
 from session_pool.events import StoreAway, StoreBack, TaskRestarted
 from session_pool.foundry import Paced
+from session_pool.lapse import End, aged
 from session_pool.model import FOREVER, Counts, PoolKey, Terms
 from session_pool.reach import Limits, Reach
 from session_pool.space import Done, Held, NotDone, Put
@@ -44,17 +45,6 @@ GOLDEN: Final = 0.6180339887498949
 """Steps of this length never bunch up: even spacing of what is made one after the other (B14)."""
 
 
-def aged(put: Put, by_s: float) -> Put:
-    """A change that is asked for again after so long: what it says of life left has grown old."""
-    if by_s <= 0 or (put.expires_in_s is None and put.fresh_in_s is None):
-        return put
-    expires_in_s, fresh_in_s = put.expires_in_s, put.fresh_in_s
-    return put._replace(
-        expires_in_s=None if expires_in_s is None else expires_in_s - by_s,
-        fresh_in_s=None if fresh_in_s is None else max(0.0, fresh_in_s - by_s),
-    )
-
-
 def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
     """The clock of one process: it counts the machine's sleep, and follows a virtual loop (B20)."""
     real = abs(loop.time() - time.monotonic()) < 1.0
@@ -62,16 +52,6 @@ def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
         boottime = time.CLOCK_BOOTTIME
         return lambda: time.clock_gettime(boottime)
     return loop.time
-
-
-class _End(NamedTuple):
-    """How a lease ends, and for how long the store has to be told."""
-
-    put: Put
-    began: float
-    until: float
-    known: Callable[[], Held] | None
-    epoch: str
 
 
 class Works(Bells):
@@ -86,7 +66,7 @@ class Works(Bells):
     Attributes:
         on_change: told the counts after each change, and when the next look is due.
         source: where a lease gets another session (`lease.Source`).
-        renewal: who prolongs leases (`holding.Renewal`); None where they have no end.
+        renewal: who prolongs leases (`lapse.Renewal`); None where they have no end.
         epoch: the store's, as the leases of this process are registered with it (B27).
         wake_at: when upkeep wakes up next, by `clock`.
         limits: by what a store's answers are waited for.
@@ -267,7 +247,7 @@ class Works(Bells):
             self.put_nowait(self.local, put)
             return None
         now = self.loop.time()
-        return self._tell_end(_End(put, now, now + lapses_in_s, known, self.epoch))
+        return self._tell_end(End(put, now, now + lapses_in_s, known, self.epoch))
 
     def withdraw(self, key: PoolKey, request: str, *, for_s: float) -> None:
         """Take a request back, whatever has become of it; only while nobody saw its RID.
@@ -290,7 +270,7 @@ class Works(Bells):
         self.on_change(put.key, answer.counts, put.deadline_in_s)
         return answer
 
-    async def _tell_end(self, end: _End) -> None:
+    async def _tell_end(self, end: End) -> None:
         if not self.away:
             try:
                 answer = await self.limits.within(end.began + TELL_S, self.store.put(end.put))
@@ -305,7 +285,7 @@ class Works(Bells):
                     return
         self.write(self._give_back(end), "release")
 
-    async def _give_back(self, end: _End) -> None:
+    async def _give_back(self, end: End) -> None:
         put, until, known = end.put, end.until, end.known
         try:
             answer = await self._put(put, end.began, until)

@@ -12,7 +12,7 @@ import pytest
 from session_pool import Agent, AgentPolicy, LeaseLost, RequestLimits
 from session_pool.emulator import AgentSetup
 from session_pool.events import LeaseDropped, LeaseEnded
-from session_pool.holding import MARGIN
+from session_pool.lapse import MARGIN
 from session_pool.model import FOREVER
 from session_pool.renewer import Renewer
 from session_pool.rules import change
