@@ -36,7 +36,6 @@ class Bells:
         self._order = count(1)
         self._deadlines: list[tuple[float, int, asyncio.Future[bool]]] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._rings_at = FOREVER
 
     async def wait(self, request: str, until: float, *, alone: bool = False) -> bool:
         """Wait for a request's doorbell; False when `until` (by the loop's clock) came first.
@@ -99,13 +98,11 @@ class Bells:
         # One timer for all waiters: setting one each would cost more than the rest of waiting.
         if self._timer is not None:
             self._timer.cancel()
-        self._rings_at = self._deadlines[0][0]
-        self._timer = self.loop.call_at(self._rings_at, self._time_is_up)
+        self._timer = self.loop.call_at(self._deadlines[0][0], self._time_is_up)
 
     def _time_is_up(self) -> None:
-        # A timer may fire a little early, by the clock's resolution: then it is its time.
-        now = max(self.loop.time(), self._rings_at)
         self._timer = None
+        now = self.loop.time()
         while self._deadlines and (self._deadlines[0][2].done() or self._deadlines[0][0] <= now):
             _, _, future = heappop(self._deadlines)
             if not future.done():
