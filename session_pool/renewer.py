@@ -8,6 +8,7 @@ it knew is told what is held here (B27). It holds leases weakly, and sleeps whil
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -43,6 +44,7 @@ class Renewer:
         self._due: dict[float, float] = {}
         self._failed = 0
         self._wakes_at = 0.0
+        self._settling = asyncio.Lock()
         works.renewal = self
 
     def attend(self, ttl_s: float, left_s: float) -> None:
@@ -68,10 +70,9 @@ class Renewer:
     async def step(self) -> None:
         """Look once after all leases: what has ended, what is to be prolonged, and when to come."""
         works = self._works
-        held = self._held()
+        self._held()
         try:
-            if works.store.epoch != works.epoch:
-                await self._register()
+            await self.settle()
             now = works.clock()
             for ttl_s in [ttl_s for ttl_s, at in self._due.items() if at <= now + TICK_S]:
                 await self._renew(ttl_s)
@@ -82,9 +83,9 @@ class Renewer:
             await works.wait(EPOCH, works.loop.time() + self._until_next_end(pause_s), alone=True)
         else:
             self._failed = 0
-        held = self._held()
-        self._due = {ttl_s: at for ttl_s, at in self._due.items() if ttl_s in held}
-        ends = [lease.ends for leases in held.values() for lease in leases]
+        # What is due stays so though nothing may be held now: it spares leases that come and go
+        # a bell each, and costs one look once nobody holds any more.
+        ends = [lease.ends for leases in self._held().values() for lease in leases]
         self._wakes_at = min((*self._due.values(), *ends), default=FOREVER)
 
     async def settle(self) -> None:
@@ -94,7 +95,9 @@ class Renewer:
             StoreUnavailable: it is away again.
         """
         if self._works.store.epoch != self._works.epoch:
-            await self._register()
+            async with self._settling:  # once, however many find out
+                if self._works.store.epoch != self._works.epoch:
+                    await self._register()
 
     async def renew(self, lease: Holding) -> None:
         """Prolong one lease now; a store that is away is asked again until the lease's end."""
