@@ -7,7 +7,7 @@ made that nobody asked for. The long way is a `Request`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import suppress
 from types import CodeType, TracebackType
 from typing import Any, cast
@@ -16,7 +16,7 @@ from session_pool.conversation import Key, conversation_key
 from session_pool.desk import NOTHING_ASKED, Asked, Desk
 from session_pool.errors import AlreadyHeld, ConfigError, PoolClosed, SessionGone
 from session_pool.lease import Lease
-from session_pool.model import FOREVER
+from session_pool.model import FOREVER, Entry
 from session_pool.policy import AgentPolicy
 from session_pool.request import First, Request
 from session_pool.rules import confirm, forgotten, unremembered
@@ -98,10 +98,14 @@ class Acquiring:
         conversation = asked.conversation
         if conversation is not None:
             self._refuse_own(desk, conversation)
-        grant = await Request(self._works, self._refusal, desk, asked, timeout_s, first).run()
+        request = Request(self._works, self._refusal, desk, asked, timeout_s, first)
+        grant = await request.run()
         if conversation is not None:
             desk.talking[conversation] = asyncio.current_task()
-        return Lease(self._works, desk, grant, code, lasti)
+        lease = Lease(self._works, desk, grant, code, lasti)
+        if self.local is None:
+            lease.begins(grant, request.asked_at)
+        return lease
 
     async def of_conversation(
         self, desk: Desk, conversation: str, timeout_s: float | None
@@ -116,16 +120,25 @@ class Acquiring:
         self._refuse_own(desk, conversation)
         works = self._works
         asked, timeout_s = Asked(conversation), desk.policy.acquire_timeout_s
-        found = await works.store.find(desk.key, conversation=conversation)
+        until = FOREVER if timeout_s is None else works.loop.time() + timeout_s
+        found = await self._found(desk, conversation, until)
         if any(entry.state not in ("retiring", "gone") for entry in found):
             request = Request(works, self._refusal, desk, asked, timeout_s, None)
             with suppress(SessionGone):  # then there is only its memory to forget
                 grant = await request.run(own_only=True)
-                await works.put(forgotten(desk.key, grant.entry, works.next_id(), delete_remote))
-        for entry in await works.store.find(desk.key, conversation=conversation):
-            await works.put(unremembered(desk.key, entry, works.next_id()))
+                put = forgotten(desk.key, grant.entry, works.next_id(), delete_remote)
+                await works.put(put, for_s=until - works.loop.time())
+        for entry in await self._found(desk, conversation, until):
+            put = unremembered(desk.key, entry, works.next_id())
+            await works.put(put, for_s=until - works.loop.time())
 
-    async def instead(self, lease: Lease, give_up: Put) -> Grant:
+    async def _found(self, desk: Desk, conversation: str, until: float) -> Sequence[Entry]:
+        store = self._works.store
+        return await self._works.again(
+            lambda: store.find(desk.key, conversation=conversation), until
+        )
+
+    async def instead(self, lease: Lease, give_up: Put) -> None:
         """Give up the session of a lease and take another, its place in line kept (B5, B6)."""
         desk = lease.desk
         asked = Asked(lease.conversation, lease.pinned_version)
@@ -134,7 +147,7 @@ class Acquiring:
         grant = await request.run(lease.place, give_up)
         if asked.conversation is not None:
             desk.talking[asked.conversation] = asyncio.current_task()
-        return grant
+        lease.goes_on(grant, request.asked_at)
 
     def _refuse_own(self, desk: Desk, conversation: str) -> None:
         holder = desk.talking.get(conversation)

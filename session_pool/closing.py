@@ -55,6 +55,8 @@ class Closing:
 
     async def _wind_up(self, endless: set[asyncio.Task[None]], deadline: float) -> None:
         works = self._works
+        # A store that is away may keep nobody beyond this.
+        works.end(deadline + AT_LEAST_S)
         for desk in self._desks.all():
             for request in tuple(desk.waiting):
                 works.ring(request)
@@ -62,8 +64,9 @@ class Closing:
             await works.wait(CLOSING, deadline)
         await self._creator.aclose(max(0.0, deadline - works.loop.time()))
         await works.cancel(endless)
-        for lease in self._leases():
-            await lease.evict()
+        # Lost at once, all of them; those that the store cannot be told of lapse into quarantine.
+        await asyncio.gather(*(lease.evict() for lease in self._leases()))
+        await works.written(max(AT_LEAST_S, deadline - works.loop.time()))
         if not works.store.durable:
             await self._clear(max(AT_LEAST_S, deadline - works.loop.time()))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from session_pool.desk import Desk, failure_of
 from session_pool.errors import (
@@ -22,10 +23,10 @@ from session_pool.errors import (
 )
 from session_pool.events import CreationFailed, CreationUnsettled, SessionCreated
 from session_pool.foundry import Turn, Urgency
-from session_pool.model import Counts, Sighting
+from session_pool.model import FOREVER, Counts, Sighting
 from session_pool.notes import write_note
 from session_pool.rules import born, creations, unwanted
-from session_pool.space import Done, Failure, Put
+from session_pool.space import Done, Failure, NotDone, Put
 from session_pool.works import Works
 
 
@@ -109,7 +110,7 @@ class Creator:
             while True:
                 self._missed.discard(desk)
                 while (put := self._claim(desk, counts)) is not None:
-                    answer = await self._works.store.put(put)
+                    answer = await self._works.again(partial(self._works.store.put, put), FOREVER)
                     counts = answer.counts
                     if not isinstance(answer, Done):
                         continue
@@ -120,9 +121,13 @@ class Creator:
                 if desk not in self._missed:
                     return
                 # Somebody asked meanwhile, whose need the last answer may not have known.
-                counts, _ = await self._works.store.read(desk.key)
+                counts = await self._read(desk)
         finally:
             self._claiming.discard(desk)
+
+    async def _read(self, desk: Desk) -> Counts:
+        read = partial(self._works.store.read, desk.key)
+        return (await self._works.again(read, FOREVER))[0]
 
     def _start(self, desk: Desk, put: Put) -> None:
         version = desk.version_to_create()
@@ -198,18 +203,20 @@ class Creator:
         desk.creating.pop(entry_id, None)
         if seen.remaining_s <= 0:  # first the note, or the change below would start the next one
             await self._note_failure(desk, _BORN_EXPIRED)
-        await works.put(
-            born(
-                desk.key,
-                entry_id,
-                1,
-                works.next_id(),
-                seen,
-                pinned=version is not None,
-                terms=desk.terms,
-                chance=works.spacing(),
-            )
+        put = born(
+            desk.key,
+            entry_id,
+            1,
+            works.next_id(),
+            seen,
+            pinned=version is not None,
+            terms=desk.terms,
+            chance=works.spacing(),
         )
+        answer = await works.put(put)
+        if isinstance(answer, NotDone) and answer.why == "absent":
+            # The store has forgotten that it was under way; that is no reason to lose it (B27).
+            await works.put(put._replace(op=works.next_id(), version=None))
         works.bus.publish(
             SessionCreated(
                 agent_rid=desk.rid,
@@ -249,7 +256,7 @@ class Creator:
             isinstance(error, RemoteUnavailable) and error.sent
         ):
             await self._unsettled(desk, str(error))
-        counts, _ = await self._works.store.read(desk.key)
+        counts = await self._read(desk)
         if self._closing or unwanted(counts, self._target(desk)):
             self._publish(desk, error, None)
             return None

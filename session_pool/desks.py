@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 from session_pool.agent import Agent
 from session_pool.desk import Desk
 from session_pool.errors import ConfigError
+from session_pool.figures import Figures
 from session_pool.foundry import check_agent_rid
 from session_pool.model import PoolKey
 from session_pool.policy import AgentPolicy
@@ -26,6 +28,9 @@ class Desks:
         host: of the stack.
         policy: for agents that have none of their own.
         agents: the listed ones.
+
+    Attributes:
+        figures: keeps the counts fresh while somebody looks at them.
     """
 
     def __init__(
@@ -33,6 +38,7 @@ class Desks:
     ) -> None:
         self.by_key: dict[PoolKey, Desk] = {}
         self.by_name: dict[str, Desk] = {}
+        self.figures = Figures(works, self.all)
         self._works = works
         self._host = host
         self._policy = policy
@@ -61,10 +67,15 @@ class Desks:
             )
         return self._add(agent, check_agent_rid(agent), self._policy, listed=False)
 
-    async def cold(self) -> Desk | None:
-        """A listed agent that has not its `min_idle` sessions ready, if there is one."""
+    async def cold(self, until: float) -> Desk | None:
+        """A listed agent that has not its `min_idle` sessions ready, if there is one.
+
+        Raises:
+            StoreUnavailable: it was away until then, by the loop's clock.
+        """
         for desk in self.all():
-            counts, noted = await self._works.store.read(desk.key)
+            read = partial(self._works.store.read, desk.key)
+            counts, noted = await self._works.again(read, until)
             desk.take_note(noted, self._works.clock())
             if desk.listed and counts.of("idle", "ageing") < desk.terms.min_idle:
                 return desk

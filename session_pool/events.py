@@ -125,6 +125,47 @@ class LeaseDropped(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeaseEnded(Event):
+    """A lease ended against its holder's will, who was told by `lease.lost` (B21).
+
+    Attributes:
+        why: what ended it, in words.
+        where: the line that acquired it.
+    """
+
+    session_rid: str
+    why: str
+    where: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreAway(Event):
+    """The store cannot be reached; told once, however often it is tried (B27)."""
+
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreBack(Event):
+    """The store answers again, after `away_s` seconds (B27)."""
+
+    away_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreForgot(Event):
+    """The store is another than it was: wiped, replaced, or restarted from an older state (B27).
+
+    Attributes:
+        held: leases of this process that were told to it.
+        lost: those of them that somebody else has by now.
+    """
+
+    held: int
+    lost: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ThresholdsScaled(Event):
     """Sessions of this agent live so briefly that the policy's thresholds were scaled (B16)."""
 

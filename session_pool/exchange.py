@@ -8,13 +8,14 @@ one exchange; leases, conversations and stores are above it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from session_pool.errors import (
     ExchangeUncertain,
+    LeaseLost,
     RemoteError,
     RemoteMalformed,
     RemoteRejected,
@@ -70,13 +71,22 @@ class Speaker:
         works: the pool's means.
         agent_rid, session_rid: where.
         doubt_s: a trace that the remote does not know this long after it was sent was not begun.
+        may_send: raises `LeaseLost` once the session may not be used any more; asked at each send.
 
     Attributes:
         in_flight: something was sent, and it is not known to be over.
     """
 
-    def __init__(self, works: Works, agent_rid: str, session_rid: str, doubt_s: float) -> None:
+    def __init__(
+        self,
+        works: Works,
+        agent_rid: str,
+        session_rid: str,
+        doubt_s: float,
+        may_send: Callable[[], None],
+    ) -> None:
         self._works = works
+        self._may_send = may_send
         self._agent_rid = agent_rid
         self._session_rid = session_rid
         self._doubt_s = doubt_s
@@ -97,6 +107,7 @@ class Speaker:
         attempt = _Attempt(self._works, timeout_s)
 
         async def send() -> Exchange:
+            self._check(said, attempt)
             attempt.sends()
             self.in_flight = True
             return await self._works.api.blocking_continue(
@@ -132,6 +143,7 @@ class Speaker:
         attempt, heard = _Attempt(self._works, timeout_s), ""
 
         def send() -> AbstractAsyncContextManager[AsyncIterator[str]]:
+            self._check(said, attempt)
             attempt.sends()
             self.in_flight = True
             return self._works.api.streaming_continue(
@@ -255,6 +267,14 @@ class Speaker:
             timeout_s=timeout_s,
         )
         return next((made for made in exchanges if made.trace_id == said.trace_id), None)
+
+    def _check(self, said: Said, attempt: _Attempt) -> None:
+        try:
+            self._may_send()
+        except LeaseLost as lost:
+            if attempt.doubtful:  # what was sent before may be going on
+                raise self._uncertain(said) from lost
+            raise
 
     def _uncertain(self, said: Said) -> ExchangeUncertain:
         return ExchangeUncertain(

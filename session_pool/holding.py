@@ -6,23 +6,25 @@ becomes known of the session, and gives it back as `rules.ended` says. The excha
 
 from __future__ import annotations
 
-import asyncio
 import warnings
+from collections.abc import Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import CodeType
-from typing import Literal, cast
+from typing import Any, Literal, cast
 from weakref import ref
 
 import anyio
 
 from session_pool.desk import Desk
-from session_pool.errors import LeaseLost
-from session_pool.events import LeaseDropped
-from session_pool.model import Entry, Facts, Session
+from session_pool.errors import LeaseLost, StoreUnavailable
+from session_pool.events import LeaseDropped, LeaseEnded
+from session_pool.lapse import MARGIN, Renewal
+from session_pool.model import FOREVER, Entry, Facts, Session
 from session_pool.notes import tell
 from session_pool.rules import Ending, ended, lies_ready
-from session_pool.space import Done, Grant, Put
-from session_pool.works import Works
+from session_pool.space import Done, Grant, Held, Put
+from session_pool.works import TELL_S, Works
 
 Said = Literal["used", "unused", "discard"]
 
@@ -43,6 +45,8 @@ class Holding:
     _worn: str | None = None
     _over = _seen = _used = _gone = _in_flight = False
     _plain = True  # nobody did anything with it that could change how it ends
+    _ends = FOREVER  # by the pool's clock: from then on it is not used, whatever the store says
+    _unsaid = False  # the store does not know yet what its holder did
 
     def __init__(self, works: Works, desk: Desk, grant: Grant, code: CodeType, lasti: int) -> None:
         self._works = works
@@ -55,13 +59,66 @@ class Holding:
         self._since = entry.since if works.local is not None else works.clock()
         desk.leases[entry.id] = ref(self)
 
-    def _hold(self, grant: Grant) -> None:
-        """Go on with another session under the same lease."""
-        self._over = self._seen = self._used = self._gone = self._in_flight = False
+    def goes_on(self, grant: Grant, asked_at: float) -> None:
+        """Go on with another session under the same lease; `asked_at` as for `begins`."""
+        self._over = self._seen = self._used = self._gone = self._in_flight = self._unsaid = False
         self._worn = None
         self._entry, self._place = grant.entry, grant.place
         self._since = self._works.clock()
         self._desk.leases[grant.entry.id] = ref(self)
+        if self._works.local is None:
+            self.begins(grant, asked_at)
+
+    def begins(self, grant: Grant, asked_at: float) -> None:
+        """It is held for as long as the store said, counted from when it was asked (B20, B21).
+
+        Args:
+            grant: what an awaited store answered.
+            asked_at: the pool's clock before the request was sent.
+        """
+        self._since = asked_at - (grant.now - grant.entry.since)
+        left_s, self._ends = grant.entry.lapses - grant.now, -FOREVER
+        self.prolong(grant.entry.fence, asked_at, left_s)
+        cast("Renewal", self._works.renewal).attend(self.ttl_s, left_s)
+
+    def prolong(self, fence: int, asked_at: float, for_s: float) -> None:
+        """It is held for so long after it was asked for; fence: of which hand-out."""
+        if fence == self._entry.fence and not self._over:
+            self._ends = max(self._ends, asked_at + for_s - MARGIN * self.ttl_s)
+
+    def known_as(self) -> Held:
+        """The lease as its holder knows it, to be told to a store that has forgotten it (B27)."""
+        entry = self._entry
+        fresh_in_s = entry.fresh_until - entry.since - (self._works.clock() - self._since)
+        return Held(self._desk.key, entry, self.remaining_s(), max(0.0, fresh_in_s))
+
+    def registered(self, entry: Entry, asked_at: float) -> None:
+        """Go on under the fence that another epoch of the store has given it (B27)."""
+        was, facts = self._entry, self._facts
+        if was.conversation != entry.conversation and was.conversation is not None:
+            self._desk.talking.pop(was.conversation, None)  # it has another session by now
+        self._entry, self._since = entry._replace(facts=facts), asked_at
+        self.prolong(entry.fence, asked_at, self.ttl_s)
+
+    @property
+    def token(self) -> tuple[str, int]:
+        """What a store knows the lease by: its entry and its fence."""
+        return self._entry.id, self._entry.fence
+
+    @property
+    def ends(self) -> float:
+        """When its holder stops using it unless it is prolonged, by the pool's clock (B21)."""
+        return self._ends
+
+    @property
+    def ttl_s(self) -> float:
+        """Its length, in seconds."""
+        return self._desk.policy.lease_ttl_s
+
+    @property
+    def over(self) -> bool:
+        """It has been given back, or was lost."""
+        return self._over
 
     @property
     def _facts(self) -> Facts:
@@ -177,21 +234,30 @@ class Holding:
         """Say that the session was not used: checked, not believed (B4)."""
         self._said, self._plain = "unused", False
 
-    def lose(self) -> None:
-        """The lease has ended against its holder's will: tell it (B21)."""
+    def lose(self, why: str) -> None:
+        """The lease has ended against its holder's will: tell it, and say why (B21)."""
+        if self._over:
+            return
         self._over = True
         self.lost.set()
         self._forget()
+        self._works.bus.publish(
+            LeaseEnded(
+                agent_rid=self._desk.rid, session_rid=self._entry.rid, why=why, where=self.where
+            )
+        )
 
     async def evict(self) -> None:
         """Take the session away from its holder: lost, and in quarantine until it is quiet."""
         put = self._ended(self._said, broken=True)
-        self.lose()
-        await self._works.put(put)
+        self.lose("it was taken from its holder")
+        given_back = self._works.give_back(put, self._left_s(), self.known_as)
         tell(self._works, self._desk, put, self._entry)
+        if given_back is not None:
+            await given_back
 
-    def _give_back(self, said: Said, *, broken: bool = False) -> asyncio.Task[None] | None:
-        """End the lease; the answer is what is still under way to a store that is awaited."""
+    def _give_back(self, said: Said, *, broken: bool = False) -> Coroutine[Any, Any, None] | None:
+        """End the lease; the answer is what is still to be awaited, if the store is."""
         if self._over:
             return None
         self._over = True
@@ -216,7 +282,7 @@ class Holding:
         put = self._ended(said, broken=broken)
         self._forget()
         desk.held.observe(works.clock() - self._since)
-        given_back = works.give_back(put)
+        given_back = works.give_back(put, self._left_s(), self.known_as)
         if put.state not in ("idle", "parked"):
             tell(works, desk, put, entry)
         return given_back
@@ -232,7 +298,11 @@ class Holding:
             worn or self._worn,
         )
         desk = self._desk
-        return ended(desk.key, self._entry, self._facts, how, desk.terms, self._works.next_id())
+        put = ended(desk.key, self._entry, self._facts, how, desk.terms, self._works.next_id())
+        return put._replace(expires_in_s=self.remaining_s()) if self._unsaid else put
+
+    def _left_s(self) -> float:
+        return self._ends - self._works.clock() if self._ends != FOREVER else FOREVER
 
     def _forget(self) -> None:
         desk, entry = self._desk, self._entry
@@ -241,29 +311,63 @@ class Holding:
             desk.talking.pop(entry.conversation, None)
 
     def _check_held(self) -> None:
+        if self._ends != FOREVER and self._ends <= self._works.clock():
+            self.lose("it was not renewed in time")
         if self._over:
             raise LeaseLost(
                 f"this lease of {self._desk.name} is over; acquire another one to go on"
             )
 
     async def _write(self, facts: Facts, expires_in_s: float | None = None) -> None:
+        """Put on record what was done with the session.
+
+        A store that is away is told with the next record, or as the lease ends: a lease stays of
+        use meanwhile (B27). Cancelling loses nothing of it either.
+
+        Raises:
+            LeaseLost: it is somebody else's, or nobody's.
+        """
+        works, local = self._works, self._works.local
+        if local is not None:
+            done = works.put_nowait(local, self._record(facts, expires_in_s))
+            if not isinstance(done, Done) or done.entry is None:
+                self.lose("it had lapsed")
+                self._check_held()
+            else:
+                self._entry = done.entry
+            return
         entry = self._entry
-        answer = await self._works.put(
-            Put(
-                self._desk.key,
-                entry.id,
-                self._works.next_id(),
-                "leased",
-                fence=entry.fence,
-                facts=facts,
-                expires_in_s=expires_in_s,
-            )
-        )
-        if not isinstance(answer, Done) or answer.entry is None:
-            self.lose()
-            self._check_held()
-        else:
-            self._entry = answer.entry
+        if expires_in_s is not None:
+            expires = entry.since + (works.clock() - self._since) + expires_in_s
+            entry = entry._replace(expires=expires)
+        self._entry, self._unsaid = entry._replace(facts=facts), True
+        self._check_held()
+        if not works.away:
+            until = works.loop.time() + min(TELL_S, self._left_s())
+            with suppress(StoreUnavailable):
+                while not await self._told(facts, until):
+                    pass  # under another fence, which another epoch gave it meanwhile
+
+    async def _told(self, facts: Facts, until: float) -> bool:
+        works, fence = self._works, self._entry.fence
+        put = self._record(facts, self.remaining_s())
+        answer = await works.again(lambda: works.store.put(put), until)
+        works.on_change(put.key, answer.counts, None)
+        if isinstance(answer, Done) and answer.entry is not None:
+            if self._facts is facts:  # and not yet those of a later record
+                self._entry, self._unsaid = answer.entry, False
+            return True
+        if works.store.epoch != works.epoch:
+            await cast("Renewal", works.renewal).settle()
+        if self._entry.fence == fence:
+            self.lose("it had lapsed, or was taken from its holder")
+        self._check_held()
+        return False
+
+    def _record(self, facts: Facts, expires_in_s: float | None) -> Put:
+        (entry_id, fence), op = self.token, self._works.next_id()
+        put = Put(self._desk.key, entry_id, op, "leased", None, fence, facts)
+        return put._replace(expires_in_s=expires_in_s)
 
     def __del__(self) -> None:
         if self._over or self._works.loop.is_closed():
@@ -279,14 +383,18 @@ class Holding:
         # The garbage collector may run in any thread; the session goes back in the pool's own.
         put = self._ended(self._said, broken=True)
         self._works.loop.call_soon_threadsafe(
-            _dropped, self._works, self._desk, self._entry, put, where
+            _dropped, self._works, self._desk, self._entry, put, where, self._left_s()
         )
 
 
-def _dropped(works: Works, desk: Desk, entry: Entry, put: Put, where: str) -> None:
+def _dropped(
+    works: Works, desk: Desk, entry: Entry, put: Put, where: str, lapses_in_s: float
+) -> None:
     desk.leases.pop(entry.id, None)
     if entry.conversation is not None:
         desk.talking.pop(entry.conversation, None)
     works.bus.publish(LeaseDropped(agent_rid=desk.rid, session_rid=entry.rid, where=where))
-    works.give_back(put)
+    given_back = works.give_back(put, lapses_in_s)
+    if given_back is not None:
+        works.write(given_back, "release")
     tell(works, desk, put, entry)

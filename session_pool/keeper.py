@@ -89,9 +89,15 @@ class Keeper:
 
     async def clear(self, desk: Desk) -> None:
         """Retire all free sessions: the store ends, and they would be left behind unused (B25)."""
-        counts, _ = await self._works.store.read(desk.key)
+        store = self._works.store
+        counts, _ = await store.read(desk.key)
         states: tuple[State, ...] = ("ageing", "idle")
         await self._retire(desk, states, counts.of(*states), "closed")
+        # All that is retired, whether it is due or was claimed by a round that the close cut off.
+        counts, _ = await store.read(desk.key)
+        left = await store.find(desk.key, states=("retiring",), limit=counts.of("retiring"))
+        now = (await store.due(self._works.holder, limit=0, for_s=0.0)).now
+        await asyncio.gather(*(self._delete(desk, entry, now) for entry in left))
 
     # ------------------------------------------------------------------ one round
 

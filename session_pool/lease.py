@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, cast
 
@@ -16,6 +16,7 @@ from session_pool.desk import Desk
 from session_pool.errors import (
     ConfigError,
     ContextLost,
+    LeaseLost,
     RemoteRejected,
     SessionGone,
 )
@@ -23,10 +24,11 @@ from session_pool.errors import ExchangeUncertain as Uncertain
 from session_pool.exchange import Ending, Said, Speaker, say
 from session_pool.foundry import Urgency
 from session_pool.holding import Holding
+from session_pool.lapse import Renewal
 from session_pool.model import Exchange
 from session_pool.notes import found_dead
 from session_pool.rules import dead, exchanged
-from session_pool.space import Grant, Put
+from session_pool.space import Put
 
 WORN: Final = {"ContextSizeExceededLimit": "context_size"}
 """Refusals that say: this session can take no more, a new one can (B18)."""
@@ -35,8 +37,8 @@ WORN: Final = {"ContextSizeExceededLimit": "context_size"}
 class Source(Protocol):
     """Where a lease gets another session for its conversation."""
 
-    async def instead(self, lease: Lease, give_up: Put) -> Grant:
-        """Give up the session of a lease and take another, its place in line kept."""
+    async def instead(self, lease: Lease, give_up: Put) -> None:
+        """Give up the session of a lease and go on with another, its place in line kept."""
 
 
 class Lease(Holding):
@@ -173,18 +175,14 @@ class Lease(Holding):
     async def renew(self) -> None:
         """Prolong the lease now; the pool does so by itself.
 
+        A store that is away is asked again until the lease's end.
+
         Raises:
             LeaseLost: it has lapsed.
         """
         self._check_held()
-        if self._works.local is not None:
-            return  # leases of a store in this process have no end (B21)
-        held = [(self._entry.id, self._entry.fence)]
-        answers = await self._works.store.renew(
-            self._works.holder, held, self._desk.policy.lease_ttl_s
-        )
-        if not answers[0]:
-            self.lose()
+        if self._works.local is None:  # leases of a store in this process have no end (B21)
+            await cast("Renewal", self._works.renewal).renew(self)
             self._check_held()
 
     async def start_over(self) -> None:
@@ -220,6 +218,9 @@ class Lease(Holding):
     async def release(self, *, unused: bool = False, discard: bool = False) -> None:
         """Give the session back. Never raises because of the store; twice is harmless (B23).
 
+        While the store is away it returns within a second, and the store is told behind the
+        caller's back, until the lease would have lapsed. Cancelling it does not stop that.
+
         Args:
             unused: it was not used, so it may be handed out again (checked, B4).
             discard: it must not be used again, not even by its conversation.
@@ -230,7 +231,7 @@ class Lease(Holding):
         finally:
             said = "discard" if discard else "unused" if unused else self._said
             if (given_back := self._give_back(said)) is not None:
-                await asyncio.shield(given_back)
+                await given_back
 
     async def __aenter__(self) -> Self:
         return self
@@ -248,7 +249,7 @@ class Lease(Holding):
             if not self._over:
                 given_back = self._give_back(self._said, broken=error is not None)
                 if given_back is not None:
-                    await asyncio.shield(given_back)
+                    await given_back
 
     # ------------------------------------------------------------------ inside
 
@@ -280,7 +281,11 @@ class Lease(Holding):
             self._used, self._plain = True, False
             await self._write(self._facts._replace(trace_id=said.trace_id))
             speaker = Speaker(
-                self._works, self._desk.rid, self._entry.rid, self._desk.terms.doubt_s
+                self._works,
+                self._desk.rid,
+                self._entry.rid,
+                self._desk.terms.doubt_s,
+                self._check_held,
             )
             self._in_flight = True
             try:
@@ -296,8 +301,8 @@ class Lease(Holding):
                 if isinstance(error, RemoteRejected) and error.error_name in WORN:
                     self._worn = WORN[error.error_name]
                 raise
-            except BaseException:
-                self._in_flight = speaker.in_flight
+            except BaseException:  # unless the answer is there, and only its record was cut off
+                self._in_flight = self._in_flight and speaker.in_flight
                 raise
             self._in_flight = False
 
@@ -316,10 +321,11 @@ class Lease(Holding):
         self._in_flight = False
         self.last_exchange = exchange
         facts, took_s = self._facts, self._works.clock() - since
-        if kept:
-            await self._write(exchanged(facts, 1), max(0.0, facts.lifetime_s - took_s))
-        else:
-            await self._write(facts._replace(trace_id=None))
+        with suppress(LeaseLost):  # the answer is there; that the lease is lost is told by `lost`
+            if kept:
+                await self._write(exchanged(facts, 1), max(0.0, facts.lifetime_s - took_s))
+            else:
+                await self._write(facts._replace(trace_id=None))
 
     async def _close_stream(self) -> None:
         if self._stream is not None:
@@ -328,7 +334,7 @@ class Lease(Holding):
     async def _instead(self, give_up: Put) -> None:
         self._over = True
         self._forget()
-        self._hold(await cast("Source", self._works.source).instead(self, give_up))
+        await cast("Source", self._works.source).instead(self, give_up)
 
 
 class ExchangeStream:

@@ -8,29 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from session_pool.desk import Desk
 from session_pool.errors import StoreError
 from session_pool.events import SessionDied, SessionQuarantined, SessionRetired
-from session_pool.model import Entry
+from session_pool.model import FOREVER, Entry
 from session_pool.space import Note, Put
-from session_pool.works import Works
+from session_pool.works import TELL_S, Works
 
 
-async def write_note(works: Works, desk: Desk, change: Callable[[Note], Note]) -> None:
+async def write_note(
+    works: Works, desk: Desk, change: Callable[[Note], Note], *, for_s: float = FOREVER
+) -> None:
     """Change the note of a key, whatever others write to it meanwhile.
 
     Args:
         works: the pool's means.
         desk: the agent's.
         change: from the note as it stands to the new one; the same one means nothing to do.
+        for_s: how long to ask a store that is away; to the pool's end if it is FOREVER.
+
+    Raises:
+        StoreUnavailable: it was away for that long.
     """
     noted = desk.noted
     while True:
         note = change(noted.note)
         if note == noted.note and note.failure is None:
             return
-        answer = await works.store.note(desk.key, noted.version, note, open_=noted.open)
+        ask = partial(works.store.note, desk.key, noted.version, note, open_=noted.open)
+        answer = await works.again(ask, works.loop.time() + for_s)
         desk.take_note(answer, works.clock())
         if answer.note == note:
             return
@@ -47,7 +55,8 @@ async def found_dead(works: Works, desk: Desk, entry: Entry, early_s: float) -> 
     if early_s > desk.terms.doubt_s:
         age_s = max(0.0, entry.facts.lifetime_s - early_s)
         with suppress(StoreError):
-            await works.owned(write_note(works, desk, lambda note: _suspect(note, age_s)), "note")
+            telling = write_note(works, desk, lambda note: _suspect(note, age_s), for_s=TELL_S)
+            await works.owned(telling, "note")
 
 
 def outlived(works: Works, desk: Desk, age_s: float) -> None:

@@ -10,20 +10,20 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from session_pool import forks
 from session_pool.acquire import Acquiring, Acquisition, asking
 from session_pool.agent import Agent
 from session_pool.closing import CLOSING, Closing, let_go
 from session_pool.conversation import Conversation, Key
 from session_pool.creator import Creator
 from session_pool.desk import NOTHING_ASKED, Desk, error_of
-from session_pool.desks import Desks
+from session_pool.desks import PRINCIPAL, Desks
 from session_pool.errors import AcquireTimeout, ConfigError, PoolClosed
 from session_pool.foundry import (
     Api,
@@ -38,6 +38,8 @@ from session_pool.foundry import (
 from session_pool.keeper import Keeper
 from session_pool.model import Counts, PoolKey
 from session_pool.policy import AgentPolicy, RequestLimits
+from session_pool.principal import check_identity
+from session_pool.renewer import Renewer
 from session_pool.stores.base import LocalStore, Store
 from session_pool.stores.open import open_store
 from session_pool.telemetry import Bus, PoolStats, Subscription, log
@@ -47,11 +49,9 @@ READY = "ready"
 
 MEMORY_ENDS = (
     "conversations on memory:// end with this process, and other workers do not know them; the "
-    'cure is store="sqlite:///pool.db", which comes with the next release'
+    'cure is one line: store="sqlite:///pool.db"'
 )
 """Said once, at the first conversation (B28)."""
-
-_OPEN: weakref.WeakSet[SessionPool] = weakref.WeakSet()
 
 
 class SessionPool:
@@ -97,6 +97,7 @@ class SessionPool:
         elif token is not None:
             raise ConfigError("token: give either token or auth, not both")
         self._api = FoundryClient(url, auth, allow_http=allow_http) if api is None else api
+        self._auth = auth
         self._host = urlsplit(url).netloc
         self._store_at = store
         self._policy = policy or AgentPolicy()
@@ -149,7 +150,7 @@ class SessionPool:
 
         Raises:
             PoolClosed: it was opened before.
-            StoreError: the store cannot be used.
+            StoreError: the store cannot be used, or its sessions belong to other credentials.
 
         Cancelling it leaves nothing open; like any pool that was not opened, it is done with then.
         """
@@ -169,6 +170,7 @@ class SessionPool:
         self._keeper = Keeper(works, desks.by_key.__getitem__, self._creator.attend)
         try:
             await store.open()
+            await check_identity(store, self._host, PRINCIPAL, self._auth)
             await self._api.open()
             counted = [(desk, *await store.read(desk.key)) for desk in desks.all()]
         except BaseException:  # cancelled, or the store cannot be used: nothing may stay open
@@ -178,10 +180,12 @@ class SessionPool:
             raise
         # Nothing is awaited from here on: it is either open or not.
         self._endless = {works.supervise(self._keeper.run, "upkeep")}
+        if works.local is None:
+            self._endless.add(works.supervise(Renewer(works, desks.all).run, "renewal"))
         for number, work in enumerate(self._api.background()):
             self._endless.add(works.supervise(work, f"background {number}"))
         self._refusal = None
-        _OPEN.add(self)
+        forks.tell(self)
         for desk, counts, noted in counted:
             desk.take_note(noted, works.clock())
             self._changed(desk.key, counts, None)
@@ -197,6 +201,7 @@ class SessionPool:
             AcquireTimeout: they were not in time; its cause is the last error.
             AgentUnavailable, AuthError: sessions of an agent cannot be created.
             PoolClosed: the pool is closed.
+            StoreUnavailable: the store was away until then.
         """
         self._check()
         works = self._works
@@ -204,7 +209,7 @@ class SessionPool:
         until = float("inf") if timeout is None else began + timeout
         while True:
             self._check()
-            desk = await self._desks.cold()
+            desk = await self._desks.cold(until)
             if desk is None:
                 return
             failure = desk.failing(works.clock())
@@ -326,8 +331,8 @@ class SessionPool:
         if self._loop is None:
             raise PoolClosed(self._refusal or "the pool is not open")
         desks = self._desks.all() if agent is None else [self._desks.of(agent)]
-        local = self._works.local
-        if local is not None:  # another store's counts are those of its last answer
+        self._desks.figures.asked()
+        if (local := self._works.local) is not None:  # else they are those of its last answer
             for desk in desks:
                 desk.counts = local.read_nowait(desk.key)[0]
         if agent is not None:
@@ -381,7 +386,8 @@ class SessionPool:
                 "this pool was opened in another event loop; open one in each loop that uses it"
             )
 
-    def _forked(self) -> None:
+    def forked(self) -> None:
+        """Refuse: this is the child of a process that opened it."""
         self._refusal = (
             f"this pool was opened before a fork (now in process {os.getpid()}); open one after "
             "the fork, in each process"
@@ -389,12 +395,3 @@ class SessionPool:
 
     def _refused(self) -> PoolClosed | None:
         return None if self._refusal is None else PoolClosed(self._refusal)
-
-
-def _after_fork() -> None:
-    for pool in tuple(_OPEN):
-        pool._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from session_pool.bells import ASK_AGAIN_S, TICK_S
 from session_pool.desk import Asked, Desk, error_of
 from session_pool.errors import (
     AcquireTimeout,
@@ -18,6 +19,7 @@ from session_pool.errors import (
     RemoteError,
     RemoteRejected,
     SessionGone,
+    StoreUnavailable,
     TooManyWaiting,
     VersionConflict,
 )
@@ -27,13 +29,17 @@ from session_pool.model import FOREVER, Sighting
 from session_pool.notes import found_dead, outlived, tell
 from session_pool.rules import change, confirm, dead, following, left_alone
 from session_pool.space import Done, Grant, Put, Refusal, Ticket, Want
-from session_pool.works import ASK_AGAIN_S, Works
+from session_pool.timeouts import time_went_into, timed_out
+from session_pool.works import Works
 
 PATIENCE_S: Final = 3 * ASK_AGAIN_S
 """How long a store keeps a place for a process that does not ask again."""
 
-HOLDERS: Final = 5
-"""Holders named by a timeout: the oldest ones."""
+ONE_LOOK_S: Final = 1.0
+"""For the answer to who does not wait at all: asking is no waiting, a silent store would be."""
+
+LAST_LOOK_S: Final = 0.005
+"""The least time kept for the last look, which has to be over when the time is up (B7)."""
 
 
 class First(NamedTuple):
@@ -54,10 +60,15 @@ class Request:
         asked: what the caller asked for.
         timeout_s: seconds for the whole; None waits for ever, 0 not at all.
         first: how far the short way came.
+
+    Attributes:
+        asked_at: the pool's clock before the request was sent that was granted (B21).
     """
 
     _ticket: Ticket | None = None
     _rung = False
+    _took_s = 0.0  # the store's last answer: the last look has to begin that much earlier
+    asked_at = 0.0
 
     def __init__(
         self,
@@ -106,27 +117,35 @@ class Request:
                     instead = None
                 if type(answer) is Grant:
                     confirmed = await self._confirmed(answer)
-                    if isinstance(confirmed, Grant):
+                    if isinstance(confirmed, Put):
+                        place, instead, self._id = answer.place, confirmed, ""
+                    elif works.local is None and self._lapsed(answer):
+                        works.withdraw(desk.key, self._id, for_s=PATIENCE_S)
+                        place, self._id = answer.place, ""
+                    else:
                         desk.waits.observe(works.loop.time() - self._began)
                         return confirmed
-                    place, instead, self._id = answer.place, confirmed, ""
                 elif type(answer) is Refusal:
                     self._refused(answer)
                 elif type(answer) is Ticket:
                     await self._wait(answer, own_only)
                     if self._want(own_only) != want:
                         # What it may wish for has changed: it asks anew, at its place.
-                        works.withdraw(desk.key, self._id)
+                        works.withdraw(desk.key, self._id, for_s=PATIENCE_S)
                         place, self._id = answer.place, ""
                 if not self._id:
                     want = self._want(own_only)
                 answer = None
         except BaseException:
             # Nobody has seen its RID: out of the line, or back with what it was granted.
+            # What a store that is away is not told ends by itself, the place or the lease.
+            lapses_in_s = max(PATIENCE_S, desk.policy.lease_ttl_s)
             if self._id:
-                works.withdraw(desk.key, self._id)
+                works.withdraw(desk.key, self._id, for_s=lapses_in_s)
             if instead is not None:
-                works.give_back(instead)
+                given_back = works.give_back(instead, lapses_in_s)
+                if given_back is not None:
+                    works.write(given_back, "give up")
             raise
 
     def _want(self, own_only: bool) -> Want:
@@ -148,25 +167,67 @@ class Request:
                 instead=instead,
             )
         else:
-            # The bell may ring while the answer that says to wait for it is still on its way.
-            bell = works.bell(self._id, self._deadline)
-            try:
-                answer = await works.store.take(
-                    want,
-                    self._id,
-                    patience_s=0.0 if self._last_look else PATIENCE_S,
-                    note_version=version,
-                    place=place,
-                    instead=instead,
-                )
-            finally:
-                works.silence(self._id)
-            self._rung = bell.done() and bell.result()
-        counts, terms = answer.counts, self._desk.terms
-        self._desk.counts = counts
+            answer = await self._taken(want, place, instead)
+        self._desk.counts, counts, terms = answer.counts, answer.counts, self._desk.terms
         if counts.states.get("idle", 0) < terms.min_idle and type(answer) is not Ticket:
             works.on_change(self._desk.key, counts, None)
         return answer
+
+    async def _taken(
+        self, want: Want, place: int | None, instead: Put | None
+    ) -> Grant | Ticket | Refusal:
+        """Ask a store that is awaited, again and again if it is away, until the time is up (B27).
+
+        A lost answer is asked for again under the same id, and so is the same.
+        """
+        works, request, attempt = self._works, self._id, 0
+        clock, time = works.clock, works.loop.time
+        while True:
+            self._check_open()
+            began = time()
+            until = began + ONE_LOOK_S if self._deadline <= self._began else self._deadline
+            works.listen(request)  # the bell may ring while the answer is still on its way
+            self.asked_at = clock()
+            try:
+                answer = await works.limits.within(
+                    until,
+                    works.store.take(
+                        want,
+                        request,
+                        patience_s=0.0 if self._last_look else PATIENCE_S,
+                        note_version=self._desk.noted.version,
+                        place=place,
+                        instead=instead,
+                    ),
+                )
+            except StoreUnavailable as error:
+                self._check_open()
+                self._give_up_if_late(error)
+                await works.back(attempt, self._deadline, request)
+                self._check_open()
+                self._give_up_if_late(error)
+                attempt += 1
+            else:
+                self._took_s = time() - began
+                return answer
+            finally:
+                self._rung = works.heard(request)
+
+    def _give_up_if_late(self, error: StoreUnavailable) -> None:
+        works, ticket = self._works, self._ticket
+        if works.loop.time() < self._deadline - TICK_S and not self._last_look:
+            return
+        self._desk.timeouts += 1
+        if ticket is not None and not works.away:  # it is slow, and there was nothing before
+            raise self._timed_out(ticket) from error
+        raise StoreUnavailable(
+            f"no session of {self._desk.name} within {works.loop.time() - self._began:.1f} s: the "
+            "store cannot be reached; try again later"
+        ) from error
+
+    def _lapsed(self, grant: Grant) -> bool:
+        # Confirming took longer than the lease: it is as if it had never been granted.
+        return self._works.clock() - self.asked_at >= grant.entry.lapses - grant.now
 
     async def _wait(self, ticket: Ticket, own_only: bool) -> None:
         """Stand in line until the bell rings, or the time is up."""
@@ -184,13 +245,16 @@ class Request:
         if self._rung:
             del desk.waiting[request]
             return
-        bell = works.bell(request, self._deadline)
+        until = self._deadline
+        if works.local is None:
+            until -= max(LAST_LOOK_S, 2 * self._took_s)
+        bell = works.bell(request, until)
         try:
             in_time = await bell
         finally:
             works.silence(request)
             del desk.waiting[request]
-        self._last_look = not in_time and works.loop.time() >= self._deadline
+        self._last_look = not in_time and works.loop.time() >= until - TICK_S
 
     # ------------------------------------------------------------------ refused
 
@@ -227,39 +291,10 @@ class Request:
         if refusal is not None:
             raise refusal
 
-    def _timed_out(self, refusal: Refusal) -> AcquireTimeout:
-        desk, works = self._desk, self._works
-        counts = refusal.counts
-        phase, capped_by = "creation", None
-        if refusal.needs == "own":
-            phase = capped_by = "conversation"
-        elif refusal.needs == "room":
-            phase, capped_by = "line", "max_leased"
-        elif counts.of("creating") >= desk.terms.max_creating:
-            capped_by = "max_creating"
-        elif works.paced.budget.room(Urgency.CREATE) == 0:
-            capped_by = "budget"
-        return self._timeout(phase, capped_by)
-
-    def _timeout(self, phase: str, capped_by: str | None) -> AcquireTimeout:
-        desk = self._desk
-        waited_s = self._works.loop.time() - self._began
-        leases = [lease for ref in desk.leases.values() if (lease := ref()) is not None]
-        oldest = sorted(leases, key=lambda lease: lease.held_s, reverse=True)[:HOLDERS]
-        holders = tuple(f"{lease.where}, held for {lease.held_s:.0f} s" for lease in oldest)
-        because = f", capped by {capped_by}" if capped_by else ""
-        cause = f"; the last error: {desk.last_error}" if desk.last_error else ""
-        error = AcquireTimeout(
-            f"no session of {desk.name} within {waited_s:.1f} s: the time went into the "
-            f"{phase}{because}{cause}",
-            phase=phase,
-            capped_by=capped_by,
-            waited_s=waited_s,
-            stats=desk.stats(),
-            holders=holders,
-        )
-        error.__cause__ = desk.last_error
-        return error
+    def _timed_out(self, answer: Refusal | Ticket) -> AcquireTimeout:
+        works = self._works
+        phase, capped_by = time_went_into(answer, self._desk, works.paced.budget)
+        return timed_out(self._desk, works.loop.time() - self._began, phase, capped_by)
 
     # ------------------------------------------------------------------ confirmed
 
@@ -317,7 +352,8 @@ class Request:
                 pause_s = works.backoff_s(attempt)
                 if works.loop.time() + pause_s >= self._deadline:
                     desk.timeouts += 1
-                    raise self._timeout("confirmation", None) from error
+                    waited_s = works.loop.time() - self._began
+                    raise timed_out(desk, waited_s, "confirmation", None) from error
                 attempt += 1
                 await asyncio.sleep(pause_s)
 
@@ -336,10 +372,12 @@ class Request:
                 fence=grant.entry.fence,
                 facts=facts,
                 expires_in_s=seen.remaining_s if seen is not None else None,
-            )
+            ),
+            for_s=self._deadline - works.loop.time(),
         )
         if before is not None and before.state == "gone":
-            await works.put(change(desk.key, before, works.next_id(), None))
+            forget = change(desk.key, before, works.next_id(), None)
+            await works.put(forget, for_s=self._deadline - works.loop.time())
         if facts is not None:
             works.bus.publish(
                 ConversationReplaced(

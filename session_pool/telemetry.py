@@ -21,8 +21,12 @@ from session_pool.events import (
     Event,
     EventsDropped,
     LeaseDropped,
+    LeaseEnded,
     Mislabelled,
     SessionDied,
+    StoreAway,
+    StoreBack,
+    StoreForgot,
     TaskRestarted,
     ThresholdsScaled,
 )
@@ -40,8 +44,8 @@ BOUNDS_S: Final = (
 """Upper bounds of the histograms' buckets, in seconds; one more holds all above."""
 
 _LOUD = (
-    ConversationReplaced, CreationFailed, CreationUnsettled, LeaseDropped, Mislabelled, SessionDied,
-    TaskRestarted, ThresholdsScaled,
+    ConversationReplaced, CreationFailed, CreationUnsettled, LeaseDropped, LeaseEnded, Mislabelled,
+    SessionDied, StoreAway, StoreForgot, TaskRestarted, ThresholdsScaled,
 )  # fmt: skip
 
 
@@ -207,6 +211,11 @@ class Bus:
     def __init__(self) -> None:
         self._subscriptions: list[Subscription] = []
 
+    @property
+    def heard(self) -> bool:
+        """Somebody subscribes."""
+        return bool(self._subscriptions)
+
     def subscribe(self) -> Subscription:
         """Hear of everything from this moment on."""
         subscription = Subscription(self)
@@ -223,6 +232,8 @@ class Bus:
         for subscription in self._subscriptions:
             subscription.offer(event)
         level = logging.WARNING if isinstance(event, _LOUD) else logging.DEBUG
+        if isinstance(event, StoreBack):  # the end of what was a warning
+            level = logging.INFO
         if log.isEnabledFor(level):
             details = asdict(event)
             shown = " ".join(f"{name}={value}" for name, value in details.items() if name != "at")

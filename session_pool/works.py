@@ -12,16 +12,19 @@ import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from hashlib import blake2b
-from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
-from session_pool.errors import StoreError
-from session_pool.events import TaskRestarted
+from session_pool.bells import ASK_AGAIN_S, TICK_S, Bells
+from session_pool.errors import StoreError, StoreUnavailable
+from session_pool.events import StoreAway, StoreBack, TaskRestarted
 from session_pool.foundry import Paced
+from session_pool.lapse import End, aged
 from session_pool.model import FOREVER, Counts, PoolKey, Terms
-from session_pool.space import Done, NotDone, Put
+from session_pool.reach import Limits, Reach
+from session_pool.space import Done, Held, NotDone, Put
 from session_pool.stores.base import LocalStore, Store
 from session_pool.telemetry import Bus, log
 
@@ -30,8 +33,13 @@ T = TypeVar("T")
 RESTART_S: Final = 1.0
 """Before a task that died is started again: soon, and not in a spin."""
 
-ASK_AGAIN_S: Final = 5.0
-"""How often a waiter asks a store whose doorbell may be lost."""
+RETRY_S: Final = 1.0
+"""At most between two tries to reach a store that is away: a waiter is served this late (G7)."""
+
+TELL_S: Final = 1.0
+"""How long a holder waits for a store that is away before it goes on: a release that goes on behind
+it, a note of an exchange that is told with the next. Longer than a store that is there ever takes.
+"""
 
 GOLDEN: Final = 0.6180339887498949
 """Steps of this length never bunch up: even spacing of what is made one after the other (B14)."""
@@ -46,7 +54,7 @@ def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
     return loop.time
 
 
-class Works:
+class Works(Bells):
     """The shared means of a pool's parts.
 
     Args:
@@ -58,31 +66,37 @@ class Works:
     Attributes:
         on_change: told the counts after each change, and when the next look is due.
         source: where a lease gets another session (`lease.Source`).
+        renewal: who prolongs leases (`lapse.Renewal`); None where they have no end.
+        epoch: the store's, as the leases of this process are registered with it (B27).
         wake_at: when upkeep wakes up next, by `clock`.
+        limits: by what a store's answers are waited for.
         watched: somebody wants to hear of every change, however small.
     """
 
     def __init__(self, store: Store, paced: Paced, bus: Bus, clock: Callable[[], float]) -> None:
-        self.store = store
         self.local = store if isinstance(store, LocalStore) else None
+        super().__init__(asyncio.get_running_loop(), lossy=self.local is None)
+        reach = None if self.local is not None else Reach(store, self._reached)
+        self.store = store if reach is None else cast("Store", reach)
+        self._reach = reach
         self.paced = paced
         self.api = paced.api
         self.bus = bus
         self.clock = clock
-        self.loop = asyncio.get_running_loop()
         self.holder = secrets.token_hex(6)
         self.source: object = None
+        self.renewal: object = None
+        self.epoch = store.epoch
         self.wake_at = 0.0
         self.watched = False
         self.on_change: Callable[[PoolKey, Counts, float | None], None] = lambda *_: None
+        self.limits = Limits(self.loop)
+        self._away_since = 0.0
         self._numbers = count(1)
         self._secret = secrets.token_bytes(16)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._writes: set[asyncio.Task[Any]] = set()
         self._step = random.random()  # noqa: S311  # spacing, not secrecy
-        self._bells: dict[str, asyncio.Future[bool]] = {}
-        self._deadlines: list[tuple[float, int, asyncio.Future[bool]]] = []
-        self._timer: asyncio.TimerHandle | None = None
         self._unwatch = store.watch(self.ring)
 
     # ------------------------------------------------------------------ ids and chance
@@ -131,10 +145,14 @@ class Works:
 
     async def settle(self, timeout_s: float) -> None:
         """Let changes that are on their way arrive, then cancel whatever else is still going on."""
-        if self._writes and timeout_s > 0:
-            await asyncio.wait(set(self._writes), timeout=timeout_s)
+        await self.written(timeout_s)
         me = asyncio.current_task()
         await self.cancel({task for task in self._tasks if task is not me})
+
+    async def written(self, timeout_s: float) -> None:
+        """Let changes that are on their way arrive."""
+        if self._writes and timeout_s > 0:
+            await asyncio.wait(set(self._writes), timeout=timeout_s)
 
     async def cancel(self, tasks: set[asyncio.Task[Any]]) -> None:
         """Cancel tasks of the pool and see them end."""
@@ -146,13 +164,16 @@ class Works:
     def close(self) -> None:
         """Hear no doorbell and set no timer any more."""
         self._unwatch()
-        if self._timer is not None:
-            self._timer.cancel()
+        self.limits.close()
+        self.still()
 
     async def _again_and_again(self, work: Callable[[], Awaitable[None]], name: str) -> None:
         while True:
             try:
                 await work()
+            except StoreUnavailable:  # told once as it went, and rung when it is back
+                await self.back(0, FOREVER)
+                continue
             except (Exception, asyncio.CancelledError) as error:  # upkeep must go on
                 me = asyncio.current_task()
                 if isinstance(error, asyncio.CancelledError) and (me is None or me.cancelling()):
@@ -168,11 +189,26 @@ class Works:
 
     # ------------------------------------------------------------------ changes
 
-    async def put(self, put: Put) -> Done | NotDone:
-        """Change an entry; once begun it is carried to its end, whoever is cancelled (B23)."""
+    async def put(self, put: Put, *, for_s: float = FOREVER) -> Done | NotDone:
+        """Change an entry; once begun it is carried to its end, whoever is cancelled (B23).
+
+        A store that is away is asked again, with the same request, until it answers.
+
+        Args:
+            put: the change.
+            for_s: how long to ask again, at most; to the pool's end if it is FOREVER.
+
+        Raises:
+            StoreUnavailable: it was away for that long. Whether it is done is not known.
+        """
         if self.local is not None:
             return self.put_nowait(self.local, put)
-        return await self.owned(self._put(put), "put")
+        began = self.loop.time()
+        try:
+            return await self._put(put, began, began + for_s)
+        except asyncio.CancelledError:
+            self.write(self._put(put, began, began + for_s), "put")
+            raise
 
     def put_nowait(self, local: LocalStore, put: Put) -> Done | NotDone:
         """Change an entry of a store that lives in this process."""
@@ -193,83 +229,156 @@ class Works:
             and states.get("parked", 0) < terms.max_parked
         )
 
-    def give_back(self, put: Put) -> asyncio.Task[None] | None:
-        """End a lease without failing: a store that is away lets it lapse (B21, B23)."""
+    def give_back(
+        self, put: Put, lapses_in_s: float, known: Callable[[], Held] | None = None
+    ) -> Coroutine[Any, Any, None] | None:
+        """End a lease without failing: what a store that is away is not told lapses (B21, B23).
+
+        Args:
+            put: how it ends.
+            lapses_in_s: until the lease ends by itself, and with it the need to tell.
+            known: the lease as its holder knows it, should the store have forgotten it.
+
+        Returns:
+            What is still to be awaited, for a store that is awaited; it takes `TELL_S` at most, and
+            the rest goes on by itself.
+        """
         if self.local is not None:
             self.put_nowait(self.local, put)
             return None
-        return self.write(self._give_back(put), "release")
+        now = self.loop.time()
+        return self._tell_end(End(put, now, now + lapses_in_s, known, self.epoch))
 
-    def withdraw(self, key: PoolKey, request: str) -> None:
-        """Take a request back, whatever has become of it; only while nobody saw its RID."""
+    def withdraw(self, key: PoolKey, request: str, *, for_s: float) -> None:
+        """Take a request back, whatever has become of it; only while nobody saw its RID.
+
+        Args:
+            key: whose line.
+            request: which.
+            for_s: how long it could matter to a store that is away: its place, or what it was
+                granted, ends by itself then.
+        """
         if self.local is not None:
             self.on_change(key, self.local.withdraw_nowait(key, request), None)
         else:
-            self.write(self._withdraw(key, request), "withdraw")
+            self.write(self._withdraw(key, request, self.loop.time() + for_s), "withdraw")
 
-    async def _put(self, put: Put) -> Done | NotDone:
-        answer = await self.store.put(put)
+    async def _put(self, put: Put, began: float, until: float) -> Done | NotDone:
+        answer = await self.again(
+            lambda: self.store.put(aged(put, self.loop.time() - began)), until
+        )
         self.on_change(put.key, answer.counts, put.deadline_in_s)
         return answer
 
-    async def _give_back(self, put: Put) -> None:
+    async def _tell_end(self, end: End) -> None:
+        if not self.away:
+            try:
+                answer = await self.limits.within(end.began + TELL_S, self.store.put(end.put))
+            except StoreUnavailable:
+                pass  # it is told behind the caller's back
+            except asyncio.CancelledError:
+                self.write(self._give_back(end), "release")
+                raise
+            else:
+                if self.epoch == self.store.epoch == end.epoch or isinstance(answer, Done):
+                    self.on_change(end.put.key, answer.counts, end.put.deadline_in_s)
+                    return
+        self.write(self._give_back(end), "release")
+
+    async def _give_back(self, end: End) -> None:
+        put, until, known = end.put, end.until, end.known
         try:
-            await self._put(put)
+            answer = await self._put(put, end.began, until)
+            if isinstance(answer, Done) or known is None or self.store.epoch == end.epoch:
+                return
+            # The store has forgotten the lease: what is not there can only be given back if it is
+            # made known first (B27).
+            held, ttl_s = known(), until - end.began
+            found = await self.again(lambda: self.store.register(self.holder, [held], ttl_s), until)
+            if (entry := found[0]) is not None:
+                again = put._replace(op=self.next_id(), fence=entry.fence)
+                await self._put(again, self.loop.time(), until)
         except StoreError as error:
             log.warning("a lease could not be given back and will lapse", exc_info=error)
 
-    async def _withdraw(self, key: PoolKey, request: str) -> None:
-        self.on_change(key, await self.store.withdraw(key, request), None)
-
-    # ------------------------------------------------------------------ waiting
-
-    async def wait(self, request: str, until: float) -> bool:
-        """Wait for a request's doorbell; False when `until` (by the loop's clock) came first.
-
-        Cancelling it leaves nothing behind.
-        """
+    async def _withdraw(self, key: PoolKey, request: str, until: float) -> None:
         try:
-            return await self.bell(request, until)
-        finally:
-            self.silence(request)
+            counts = await self.again(lambda: self.store.withdraw(key, request), until)
+        except StoreError as error:
+            log.debug("a request could not be withdrawn and will lapse", exc_info=error)
+        else:
+            self.on_change(key, counts, None)
 
-    def bell(self, request: str, until: float) -> asyncio.Future[bool]:
-        """What `wait` awaits, for who says `silence` afterwards himself."""
-        future: asyncio.Future[bool] = self.loop.create_future()
-        self._bells[request] = future
+    # ------------------------------------------------------------------ a store that is away
+
+    @property
+    def away(self) -> bool:
+        """The store cannot be reached, as far as is known."""
+        return self._reach is not None and self._reach.away
+
+    async def again(self, ask: Callable[[], Awaitable[T]], until: float) -> T:
+        """Ask the store until it answers (B7, B27).
+
+        Args:
+            ask: what is safe to repeat: the same request id each time.
+            until: by the loop's clock; the answer under way is cut off then.
+
+        Raises:
+            StoreUnavailable: it was away for that long; its cause is the last error.
+        """
+        if self.local is not None:
+            return await ask()
+        attempt = 0
+        while True:
+            try:
+                return await self.limits.within(until, ask())
+            except StoreUnavailable as error:
+                if not await self.back(attempt, until):
+                    raise StoreUnavailable(f"the store was away for too long: {error}") from error
+            attempt += 1
+
+    async def back(self, attempt: int, until: float, request: str | None = None) -> bool:
+        """Wait until another try to reach the store makes sense: it is back, or it only blinked.
+
+        Args:
+            attempt: how many have failed before the last one.
+            until: by the loop's clock.
+            request: whose doorbell to hear as well.
+
+        Returns:
+            Whether there is time for another try.
+        """
+        until = min(until, self.limits.ends)
+        if (now := self.loop.time()) < until:
+            at = min(until, now + (ASK_AGAIN_S if self.away else self.pause_s(attempt)))
+            await self.wait(request or self.next_id(), at)
+        return self.loop.time() < min(until, self.limits.ends) - TICK_S
+
+    def end(self, at: float) -> None:
+        """From then on nothing is asked of the store again, or waited for; the pool closes."""
         if self.local is None:
-            until = min(until, self.loop.time() + ASK_AGAIN_S)
-        if until != FOREVER:
-            heappush(self._deadlines, (until, next(self._numbers), future))
-            if self._timer is None or until < self._timer.when():
-                self._set_timer()
-        return future
+            self.limits.end(at)
 
-    def silence(self, request: str) -> None:
-        """Wait no more under this id."""
-        del self._bells[request]
-        if len(self._deadlines) > 64 + 2 * len(self._bells):
-            self._deadlines = [item for item in self._deadlines if not item[2].done()]
-            heapify(self._deadlines)
+    def pause_s(self, attempt: int) -> float:
+        """Seconds before the next try to reach a store."""
+        return self.backoff_s(attempt, cap_s=RETRY_S)
 
-    def ring(self, request: str) -> None:
-        """Wake who waits under this id, if anybody does."""
-        bell = self._bells.get(request)
-        if bell is not None and not bell.done():
-            bell.set_result(True)
+    async def _find_back(self) -> None:
+        # One knocks for all: however many wait, a store that is away, or just back, is not mobbed.
+        attempt = 0
+        while self.away and self.loop.time() < self.limits.ends:
+            await self.wait(self.next_id(), self.loop.time() + self.pause_s(attempt))
+            knock = self.store.due(self.holder, limit=0, for_s=0.0)
+            with suppress(StoreUnavailable):
+                await self.limits.within(self.loop.time() + ASK_AGAIN_S, knock)
+            attempt += 1
 
-    def _set_timer(self) -> None:
-        # One timer for all waiters: setting one each would cost more than the rest of waiting.
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self.loop.call_at(self._deadlines[0][0], self._time_is_up)
-
-    def _time_is_up(self) -> None:
-        self._timer = None
+    def _reached(self, error: StoreUnavailable | None) -> None:
         now = self.loop.time()
-        while self._deadlines and (self._deadlines[0][2].done() or self._deadlines[0][0] <= now):
-            _, _, future = heappop(self._deadlines)
-            if not future.done():
-                future.set_result(False)
-        if self._deadlines:
-            self._set_timer()
+        if error is not None:
+            self._away_since = now
+            self.bus.publish(StoreAway(error=str(error)))
+            self.spawn(self._find_back(), "reach")
+        else:
+            self.bus.publish(StoreBack(away_s=now - self._away_since))
+            self.ring_all()

@@ -167,7 +167,7 @@ async def _by_scope(work: Work, way: Way, at: int) -> Counted:
         counted = Counted(work(), at, scope.cancel)
         await counted
         _not_swallowed(counted)
-    if counted.thrown:
+    if counted.struck and counted.thrown:  # a deadline of the work's own cancels it too
         assert scope.cancelled_caught, "the scope's cancellation did not come back to it"
     return counted
 

@@ -124,8 +124,8 @@ class Row:
         was, fresh_in_s, deadline_in_s = self.state, put.fresh_in_s, put.deadline_in_s
         hand = self.hand
         fresh_until = self.fresh_until if fresh_in_s is None else now + fresh_in_s
-        if was == "leased" and hand is not None and state == "leased":
-            if hand[3] is None:
+        if was == state == "leased":
+            if hand is not None and hand[3] is None:
                 self.hand = (*hand[:3], self.entry())
             self.version += 1
             self.op = put.op

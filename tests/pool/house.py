@@ -20,26 +20,10 @@ from session_pool import (
     PoolStats,
     Reply,
     SessionPool,
-    StoreUnavailable,
 )
 from session_pool.emulator import AgentSetup, Emulator
 from session_pool.events import Event
-from session_pool.model import Counts, Entry, PoolKey, State
-from session_pool.space import (
-    Done,
-    Due,
-    Grant,
-    Held,
-    NotDone,
-    Note,
-    Noted,
-    Put,
-    Refusal,
-    Share,
-    Ticket,
-    Want,
-)
-from session_pool.stores.memory import MemoryStore
+from tests.stores.awaiting import AwaitingStore
 
 E = TypeVar("E", bound=Event)
 T = TypeVar("T")
@@ -202,110 +186,24 @@ class LocalClock:
         return asyncio.get_running_loop().time() + self.ahead_s
 
 
-class DistantStore:
-    """The memory store as if it were far away: each operation takes a turn, and it may be away.
+def distant_store() -> AwaitingStore:
+    """A store that is awaited, on a clock that a test may let jump."""
+    return AwaitingStore(LocalClock())
 
-    Attributes:
-        away: every operation fails.
-        failures: errors to raise instead of answering, by operation, one each.
+
+@asynccontextmanager
+async def another(
+    home: House, store: AwaitingStore, *, policy: AgentPolicy = COLD
+) -> AsyncIterator[SessionPool]:
+    """A second process on the same store: a pool with its own way there.
+
+    Args:
+        home: whose agents and remote.
+        store: the second one's; made with `shared=` the first one's.
+        policy: as of the first.
     """
-
-    durable = False
-    epoch = "memory"
-
-    def __init__(self, clock: Callable[[], float] | None = None) -> None:
-        self.inner = MemoryStore(clock=clock or LocalClock())
-        self.away = False
-        self.failures: dict[str, list[BaseException]] = {}
-
-    async def _way(self, operation: str) -> None:
-        await asyncio.sleep(0)
-        if self.failures.get(operation):
-            raise self.failures[operation].pop(0)
-        if self.away:
-            raise StoreUnavailable("the store is away")
-
-    async def open(self) -> None:
-        await self.inner.open()
-
-    async def aclose(self) -> None:
-        await self.inner.aclose()
-
-    async def take(
-        self,
-        want: Want,
-        request: str,
-        *,
-        patience_s: float,
-        note_version: int,
-        place: int | None = None,
-        instead: Put | None = None,
-    ) -> Grant | Ticket | Refusal:
-        await self._way("take")
-        return await self.inner.take(
-            want,
-            request,
-            patience_s=patience_s,
-            note_version=note_version,
-            place=place,
-            instead=instead,
-        )
-
-    async def put(self, put: Put) -> Done | NotDone:
-        await self._way("put")
-        return await self.inner.put(put)
-
-    async def withdraw(self, key: PoolKey, request: str) -> Counts:
-        await self._way("withdraw")
-        return await self.inner.withdraw(key, request)
-
-    async def renew(
-        self, holder: str, leases: Sequence[tuple[str, int]], ttl_s: float
-    ) -> Sequence[bool]:
-        await self._way("renew")
-        return await self.inner.renew(holder, leases, ttl_s)
-
-    async def register(
-        self, holder: str, leases: Sequence[Held], ttl_s: float
-    ) -> Sequence[Entry | None]:
-        await self._way("register")
-        return await self.inner.register(holder, leases, ttl_s)
-
-    async def identify(self, principal: str, identity: str) -> str:
-        await self._way("identify")
-        return await self.inner.identify(principal, identity)
-
-    async def due(self, holder: str, *, limit: int, for_s: float) -> Due:
-        await self._way("due")
-        return await self.inner.due(holder, limit=limit, for_s=for_s)
-
-    async def note(self, key: PoolKey, version: int, note: Note, *, open_: bool) -> Noted:
-        await self._way("note")
-        return await self.inner.note(key, version, note, open_=open_)
-
-    async def read(self, key: PoolKey) -> tuple[Counts, Noted]:
-        await self._way("read")
-        return await self.inner.read(key)
-
-    async def find(
-        self,
-        key: PoolKey,
-        *,
-        states: Sequence[State] = (),
-        conversation: str | None = None,
-        rid: str | None = None,
-        limit: int = 100,
-    ) -> Sequence[Entry]:
-        await self._way("find")
-        return await self.inner.find(
-            key, states=states, conversation=conversation, rid=rid, limit=limit
-        )
-
-    async def share(
-        self, principal: str, holder: str, *, limit: float, wish: float, for_s: float
-    ) -> Share:
-        await self._way("share")
-        return await self.inner.share(principal, holder, limit=limit, wish=wish, for_s=for_s)
-
-    def watch(self, ring: Callable[[str], None]) -> Callable[[], None]:
-        return self.inner.watch(ring)
+    agents = {home.agent: Agent(home.emu.agent_rid)}
+    async with SessionPool(
+        url=home.emu.url, token=home.emu.token, policy=policy, agents=agents, store=store
+    ) as pool:
+        yield pool

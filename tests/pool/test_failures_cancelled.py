@@ -13,7 +13,7 @@ import pytest
 
 import session_pool
 from session_pool import AcquireTimeout, AgentPolicy, Lease
-from tests.pool.house import DistantStore, House, house, outcome, spin
+from tests.pool.house import House, distant_store, house, outcome, spin
 
 pytestmark = pytest.mark.looptime
 
@@ -145,7 +145,7 @@ async def test_psycopg_1345_a_cancel_at_the_very_tick_of_the_hand_over(turns: in
 
 
 async def test_psycopg_pr1412_an_error_of_the_cleanup_does_not_replace_the_cancellation() -> None:
-    store = DistantStore()
+    store = distant_store()
     async with house(policy=ONE, pool={"store": store}) as home:
         lease = await home.lease()
         waiting = asyncio.create_task(home.lease())
@@ -198,7 +198,7 @@ async def test_sqlalchemy_12077_cleanup_under_an_anyio_scope_that_cancels_again(
     distant: bool,
 ) -> None:
     """Every await in a cancelled scope raises again, so what must happen may not await there."""
-    given = {"store": DistantStore()} if distant else {}
+    given = {"store": distant_store()} if distant else {}
     async with house(policy=ONE, pool=given, exchange_latency_s=10.0) as home:
         with anyio.move_on_after(2.0) as scope:
             async with home.pool.acquire(home.agent) as lease:

@@ -21,7 +21,7 @@ from session_pool.emulator import Emulator
 from session_pool.events import SessionCreated, SessionDied, TaskRestarted
 from session_pool.stores.memory import MemoryStore
 from session_pool.works import clock_of
-from tests.pool.house import COLD, DistantStore, House, LocalClock, conserve, house
+from tests.pool.house import COLD, House, LocalClock, conserve, distant_store, house
 
 pytestmark = pytest.mark.looptime
 
@@ -153,12 +153,13 @@ async def test_open_webui_28052_background_tasks_are_not_garbage() -> None:
 
 
 async def test_hasql_13_a_cancellation_out_of_a_callee_does_not_end_upkeep() -> None:
-    store = DistantStore()
+    store = distant_store()
     async with house(
         policy=AgentPolicy(min_idle=2), pool={"store": store}, lifetime_s=7200.0
     ) as home:
         await home.pool.ready(10)
-        store.failures["due"] = [asyncio.CancelledError(), RuntimeError("broken")]
+        store.fail("due", "before", error=asyncio.CancelledError())
+        store.fail("due", "before", error=RuntimeError("broken"))
         await asyncio.sleep(3 * 7200)
         assert len(home.happened(TaskRestarted)) == 2
         async with home.pool.acquire(home.agent, timeout=0) as lease:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import suppress
 
 import pytest
 
@@ -15,11 +14,17 @@ from session_pool import (
     PoolClosed,
     RemoteRejected,
     SessionPool,
-    StoreUnavailable,
 )
 from session_pool.emulator import Emulator
-from session_pool.events import ConversationReplaced, SessionRetired, TaskRestarted
-from tests.pool.house import COLD, LEFT, DistantStore, conserve, house, outcome, spin
+from session_pool.events import (
+    ConversationReplaced,
+    LeaseEnded,
+    SessionRetired,
+    StoreAway,
+    StoreBack,
+    TaskRestarted,
+)
+from tests.pool.house import COLD, LEFT, conserve, distant_store, house, outcome, spin
 
 pytestmark = pytest.mark.looptime
 
@@ -31,7 +36,7 @@ DAY_S = 86_400.0
 
 @pytest.mark.parametrize("distant", [False, True])
 async def test_openai_agents_pr3821_two_first_turns_make_one_conversation(distant: bool) -> None:
-    given = {"store": DistantStore()} if distant else {}
+    given = {"store": distant_store()} if distant else {}
     async with house(pool=given, create_latency_s=1.0, exchange_latency_s=1.0) as home:
         first, second = await asyncio.gather(home.ask("a", "first"), home.ask("a", "second"))
         assert first.session_rid == second.session_rid
@@ -53,21 +58,23 @@ async def test_openai_agents_pr3821_the_creator_fails_and_a_waiter_takes_over() 
 
 
 async def test_agenta_6530_one_store_error_does_not_end_the_sweeper_or_the_owner() -> None:
-    store = DistantStore()
+    store = distant_store()
     async with house(
-        policy=AgentPolicy(min_idle=2, lease_ttl_s=100_000),
+        policy=AgentPolicy(min_idle=2),
         pool={"store": store},
         lifetime_s=7200.0,
     ) as home:
         await home.pool.ready(10)
         lease = await home.lease()
-        store.failures["due"] = [StoreUnavailable("a blink")]
-        store.failures["put"] = [StoreUnavailable("a blink")]
-        with suppress(StoreUnavailable):
-            await lease.blocking_continue("x")
+        store.fail("due", "before")
+        store.fail("renew", "before")
+        store.fail("put", "before")
         await lease.blocking_continue("the owner goes on")
         await asyncio.sleep(2 * 7200)
-        assert len(home.happened(TaskRestarted)) == 1
+        assert store.mishaps_left == 0
+        assert not home.happened(TaskRestarted)
+        assert not home.happened(LeaseEnded)
+        assert len(home.happened(StoreAway)) == len(home.happened(StoreBack)) > 0
         assert home.stats.idle == 2
         async with home.pool.acquire(home.agent, timeout=0) as other:
             assert other.remaining_s() > 300

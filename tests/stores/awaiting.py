@@ -28,7 +28,7 @@ from session_pool.space import (
     Ticket,
     Want,
 )
-from session_pool.stores.base import Store
+from session_pool.stores.base import EPOCH, Store
 from session_pool.stores.memory import MemoryStore
 
 T = TypeVar("T")
@@ -53,10 +53,11 @@ OPERATIONS: Final = frozenset(
 
 
 class Mishap(NamedTuple):
-    """A call that fails: before it is done, or after, with its answer lost."""
+    """A call that fails: before it is done, or after, with its answer lost; and with what error."""
 
     operation: str
     when: When
+    error: BaseException | None
 
 
 class AwaitingStore:
@@ -65,28 +66,76 @@ class AwaitingStore:
     Args:
         clock: seconds.
         latency_s: on the way there, and the same on the way back; 0 is a turn of the loop.
+        shared: the store that another of these leads to, as another process would have it.
 
     Attributes:
         calls: how often each operation was asked for.
         away: nothing gets through, for as long as it is true.
         deaf: doorbells are lost, for as long as it is true.
+        durable: as of `Store`; it stays when the pool closes.
     """
 
     durable = False
     epoch = "memory"
 
-    def __init__(self, clock: Callable[[], float], *, latency_s: float = 0.0) -> None:
-        self.inner = MemoryStore(clock=clock)
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        *,
+        latency_s: float = 0.0,
+        shared: AwaitingStore | None = None,
+    ) -> None:
+        self.inner: MemoryStore = MemoryStore(clock=clock) if shared is None else shared.inner
         self.latency_s = latency_s
         self.calls: Counter[str] = Counter()
         self.away = False
         self.deaf = False
+        self._clock = clock
         self._mishaps: list[Mishap] = []
+        self._bells: list[tuple[Callable[[str], None], Callable[[], None]]] = []
+        self._silent: asyncio.Event | None = None
 
-    def fail(self, operation: str, when: When, times: int = 1) -> None:
-        """Let the next calls of an operation fail; scripts of one operation follow each other."""
+    def fail(
+        self,
+        operation: str,
+        when: When,
+        times: int = 1,
+        error: BaseException | None = None,
+    ) -> None:
+        """Let the next calls of an operation fail; scripts of one operation follow each other.
+
+        Args:
+            operation: which.
+            when: before it is done, or after.
+            times: how many of its calls.
+            error: instead of a `StoreUnavailable`.
+        """
         assert operation in OPERATIONS, operation
-        self._mishaps.extend([Mishap(operation, when)] * times)
+        self._mishaps.extend([Mishap(operation, when, error)] * times)
+
+    def forgive(self) -> None:
+        """Let no call fail any more."""
+        self._mishaps.clear()
+
+    def hang(self) -> None:
+        """Let no call be answered, nor fail, until `answer()`."""
+        self._silent = asyncio.Event()
+
+    def answer(self) -> None:
+        """Let the calls go on that have hung so far, and answer again."""
+        if self._silent is not None:
+            self._silent.set()
+        self._silent = None
+
+    def wipe(self, inner: MemoryStore | None = None) -> MemoryStore:
+        """Begin another epoch: forget everything, or know what another store knows instead."""
+        self.inner = MemoryStore(clock=self._clock) if inner is None else inner
+        self.epoch += "'"
+        rings = [ring for ring, end in self._bells if end() is None]
+        self._bells = [(ring, self.inner.watch(ring)) for ring in rings]
+        for ring in rings:
+            ring(EPOCH)
+        return self.inner
 
     @property
     def mishaps_left(self) -> int:
@@ -214,30 +263,41 @@ class AwaitingStore:
             if not (self.deaf or self.away):
                 loop.call_soon(ring, request)
 
-        return self.inner.watch(later)
+        self._bells.append((later, self.inner.watch(later)))
+
+        def end() -> None:
+            for bell in [bell for bell in self._bells if bell[0] is later]:
+                self._bells.remove(bell)
+                bell[1]()
+
+        return end
 
     # ------------------------------------------------------------------ the way there and back
 
     async def _do(self, operation: str, work: Callable[[], Awaitable[T]]) -> T:
         self.calls[operation] += 1
-        when = self._fate(operation)
+        mishap = self._fate(operation)
+        when = mishap.when if mishap is not None else None
+        error = mishap.error if mishap is not None else None
         await self._way()
         if when == "before" or self.away:
-            raise StoreUnavailable(f"{operation}: not done, as scripted")
+            raise error or StoreUnavailable(f"{operation}: not done, as scripted")
         answer = await work()
         await self._way()
         if when == "after" or self.away:
-            raise StoreUnavailable(f"{operation}: done, and its answer lost, as scripted")
+            raise error or StoreUnavailable(f"{operation}: done, and its answer lost, as scripted")
         return answer
 
     async def _way(self) -> None:
+        if self._silent is not None:
+            await self._silent.wait()
         await asyncio.sleep(self.latency_s)
 
-    def _fate(self, operation: str) -> When | None:
+    def _fate(self, operation: str) -> Mishap | None:
         for at, mishap in enumerate(self._mishaps):
             if mishap.operation == operation:
                 del self._mishaps[at]
-                return mishap.when
+                return mishap
         return None
 
 
