@@ -22,9 +22,14 @@ VERSION: Final = 1
 BUSY_S: Final = 5.0
 """How long a lock of SQLite's own is waited for: only others than pools take it."""
 
-CHECKPOINT_PAGES: Final = 4000
-"""Journal pages after which a commit carries them over: 16 MB. A checkpoint syncs the disk, which
-takes milliseconds, so it should be the lot of few commits; a longer journal slows reading down."""
+PAGE_BYTES: Final = 2048
+"""A commit writes whole pages, some ten of them for one hand-out; half as large is half as much."""
+
+CHECKPOINT_PAGES: Final = 16_000
+"""Journal pages after which a commit carries them over: 32 MB. That syncs the disk while others
+wait (some 15 ms), so it must be the lot of less than one commit in a hundred. It is left to the
+commit, and to nobody at the same time: SQLite before 3.51.3 may lose a journal that one process
+begins anew while another carries it over."""
 
 CACHED: Final = 256
 """Prepared statements kept: more than there are."""
@@ -44,6 +49,7 @@ def connect(path: Path) -> sqlite3.Connection:
         path, timeout=BUSY_S, isolation_level=None, cached_statements=CACHED
     )
     try:
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of one that is made just now
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         version(connection)  # reads the header, and so finds out whether it is a database

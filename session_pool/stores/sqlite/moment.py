@@ -121,7 +121,7 @@ class Key:
         self.states: dict[str, int] = json.loads(states)
         self.tally: dict[str, int] = json.loads(tally)
         self.open = bool(open_)
-        self.saved = self.columns()
+        self.saved = (states, tally, *record[7:17])
 
     @property
     def leased(self) -> int:
