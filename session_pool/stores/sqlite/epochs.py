@@ -60,7 +60,7 @@ def this_machine() -> Machine:
     boottime = getattr(time, "CLOCK_BOOTTIME", None)
     clock = time.monotonic if boottime is None else partial(time.clock_gettime, boottime)
     try:
-        boot = BOOT_ID.read_text(encoding="ascii").strip()
+        boot = BOOT_ID.read_text(encoding="utf-8").strip()
     except OSError:
         boot = ""
     return Machine(clock, time.time, boot)

@@ -158,10 +158,13 @@ class SqliteStore:
             asking = Asking(moment, moment.key(want.key))
             return asking.take(want, request, patience_s, note_version, place, instead)
 
-        self._waiting.add(request)  # until it is known that it waits no more
-        answer: Grant | Ticket | Refusal = await self._do(work, want.ttl_s)
+        try:
+            answer: Grant | Ticket | Refusal = await self._do(work, want.ttl_s)
+        except StoreUnavailable:
+            self._wait(request)  # it may stand in line all the same
+            raise
         if type(answer) is Ticket or (type(answer) is Refusal and answer.why == "note"):
-            self._look_later()
+            self._wait(request)
         else:
             self._waiting.discard(request)
         return answer
@@ -355,6 +358,10 @@ class SqliteStore:
     def _rung(self, request: str) -> None:
         for ring in list(self._watchers):
             ring(request)
+
+    def _wait(self, request: str) -> None:
+        self._waiting.add(request)
+        self._look_later()
 
     def _look_later(self) -> None:
         if self._looking is None and self._loop is not None:
