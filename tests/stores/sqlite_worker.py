@@ -21,7 +21,7 @@ from time import monotonic
 from typing import Final
 
 from session_pool.errors import SessionPoolError
-from session_pool.model import PoolKey
+from session_pool.model import PoolKey, State
 from session_pool.space import Done, Grant, Put, Want
 from session_pool.stores.base import Store
 from session_pool.stores.open import open_store
@@ -78,7 +78,7 @@ async def _hammer(store: Store, name: str, tasks: int) -> list[tuple[str, int, f
             await asyncio.sleep(0)
             entry = grant.entry
             held.append((entry.id, entry.fence, began, monotonic()))
-            state = "parked" if talk is not None else "idle"
+            state: State = "parked" if talk is not None else "idle"
             put = Put(KEY, entry.id, f"{request}b", state, None, entry.fence, None, 1e6)
             await store.put(put)
 
@@ -121,7 +121,7 @@ async def _in_child(store: Store) -> str:
     # The child has this loop running, as it were: what matters is that it is another process.
     child = os.fork()
     if child:
-        os.waitpid(child, 0)
+        await asyncio.to_thread(os.waitpid, child, 0)
         counts, _ = await store.read(KEY)
         return f"the parent goes on: {counts.states}"
     try:

@@ -343,4 +343,3 @@ async def test_namespaces_know_nothing_of_each_other(house: House) -> None:
     assert await green.store.identify("p", "two") == "two"
     assert (await blue.store.share("p", "me", limit=1, wish=1, for_s=9)).granted == 1
     assert (await green.store.share("p", "you", limit=1, wish=1, for_s=9)).granted == 1
-

@@ -30,6 +30,16 @@ def store_at(path: Path, query: str = "") -> SqliteStore:
     return store
 
 
+def beside(folder: Path) -> list[Path]:
+    """All that a store has made there."""
+    return sorted(folder.glob("pool.db*"))
+
+
+def allow(path: Path, mode: int) -> None:
+    """Let its owner, and others, do that much with it."""
+    path.chmod(mode)
+
+
 async def made(path: Path) -> None:
     """A store's file, closed again."""
     store = store_at(path)
@@ -104,16 +114,15 @@ async def test_what_an_ordinary_user_may_not_write(what: str, says: str) -> None
     try:
         if what.endswith("file"):
             await made(path)
-            for beside in folder.iterdir():
-                beside.chmod(0o666)
-            path.chmod({"read-only file": 0o444, "secret file": 0o000}[what])
-        folder.chmod((0o500 if ours else 0o755) if what == "folder" else 0o777)
+            allow(path.with_name("pool.db.lock"), 0o666)
+            allow(path, {"read-only file": 0o444, "secret file": 0o000}[what])
+        allow(folder, (0o500 if ours else 0o755) if what == "folder" else 0o777)
         with worker("open", f"sqlite:///{path}") as process:
             output, errors = await asyncio.to_thread(process.communicate)
         assert not errors
         assert output.startswith(says.format(folder=folder, path=path))
     finally:
-        folder.chmod(0o700)
+        allow(folder, 0o700)
         shutil.rmtree(folder)
 
 
@@ -143,9 +152,10 @@ async def test_the_file_is_made_and_read_by_its_user_alone(tmp_path: Path) -> No
     store = store_at(path)
     await store.open()
     await store.put(Put(KEY, "a", "op", "idle"))
-    for file_path in tmp_path.glob("pool.db*"):
-        mode = stat.S_IMODE(file_path.stat().st_mode)
-        assert mode == (0o700 if file_path.is_dir() else 0o600), file_path
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in beside(tmp_path)}
+    assert modes.pop("pool.db.bells") == 0o700
+    assert len(modes) == 4
+    assert set(modes.values()) == {0o600}
     await store.aclose()
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA user_version").fetchone() == (file.VERSION,)
@@ -201,7 +211,9 @@ async def test_a_refused_store_leaves_nothing_open(tmp_path: Path) -> None:
 
 async def test_migrate_makes_a_file_or_finds_nothing_to_do(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/pool.db"
-    assert await asyncio.to_thread(migrate, url) == f"{tmp_path}/pool.db: made, with schema version 1"
+    assert (
+        await asyncio.to_thread(migrate, url) == f"{tmp_path}/pool.db: made, with schema version 1"
+    )
     assert "nothing to do" in await asyncio.to_thread(migrate, url)
     store = open_store(url, clock=monotonic)
     await store.open()

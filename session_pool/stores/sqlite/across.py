@@ -1,4 +1,4 @@
-"""What goes across the keys of a namespace: renewing, what is due, shares, identities (B13, B21)."""
+"""What goes across keys: renewing, what is due, shares, identities (B13, B21)."""
 
 from __future__ import annotations
 

@@ -102,7 +102,8 @@ class Asking(Serving):
         self, waiter: Waiter, patience_s: float, note_version: int, *, full: bool
     ) -> Ticket | Refusal:
         """Whether a newcomer that got nothing at once may wait."""
-        key, why = self.key, None
+        key = self.key
+        why: Why | None = None
         if note_version != key.note_version:
             why = "note"
         elif patience_s <= 0:

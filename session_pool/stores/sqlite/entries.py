@@ -151,11 +151,11 @@ class Entries:
             )  # fmt: skip
             moment.run(WRITE_DOWN, (*values, row.n))
         else:
-            values = (
+            ended = (
                 state, row.version, row.since, row.fresh_until, row.expires, row.deadline,
                 row.facts, row.op, row.conversation,
             )  # fmt: skip
-            moment.run(GIVE_BACK, (*values, row.n))
+            moment.run(GIVE_BACK, (*ended, row.n))
 
     def undo(self, row: Row) -> None:
         """Take back a lease that nobody saw; one that was registered has been seen."""
@@ -228,5 +228,3 @@ _since = attrgetter("since", "id")
 
 def _row(record: Record | None) -> Row | None:
     return Row(record) if record is not None else None
-
-

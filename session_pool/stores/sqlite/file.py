@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -41,10 +42,9 @@ def connect(path: Path) -> sqlite3.Connection:
     Raises:
         sqlite3.Error, OSError: it cannot be opened, or is no database.
     """
-    try:
+    # One that is there is never opened so: closing it would drop the locks of other connections.
+    with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        pass  # never opened otherwise: closing it would drop the locks of other connections here
     connection = sqlite3.connect(
         path, timeout=BUSY_S, isolation_level=None, cached_statements=CACHED
     )

@@ -59,8 +59,7 @@ class Lines:
                 break
             head = Waiter(record)
             found.append(head)
-            assert head.lane is not None  # the statement asks for those that have one
-            lane = head.lane
+            lane = head.lane or ""
         found.sort(key=lambda head: head.turn)
         return found
 

@@ -87,9 +87,9 @@ class FileLock:
         return self._database.with_name(self._database.name + suffix)
 
 
-def inode_of(path: Path | str) -> int | None:
+def inode_of(path: Path) -> int | None:
     """Which file a name means now; None for none."""
     try:
-        return os.stat(path).st_ino
+        return path.stat().st_ino
     except FileNotFoundError:
         return None

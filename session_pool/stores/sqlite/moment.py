@@ -83,10 +83,9 @@ class Moment:
         key = self._keys.get(name)
         if key is None:
             record = self.one(KEY, self.space.id, *name)
-            if record is None:
+            while record is None:
                 self.run(NEW_KEY, (self.space.id, *name))
                 record = self.one(KEY, self.space.id, *name)
-            assert record is not None  # it was inserted a line ago
             key = self._keys[name] = Key(record)
         return key
 
@@ -110,6 +109,10 @@ class Key:
         place, remembered: the last number in line, and of a memory, that was given.
         calm: lines were last arranged as during a calm.
     """
+
+    cap: int
+    standing: int
+    wanting: int
 
     def __init__(self, record: Record) -> None:
         (

@@ -44,6 +44,7 @@ class Row:
     hand_place: int | None
     hand_before: str | None
     remembered: int | None
+    lapses: float
 
     def __init__(self, record: tuple[Any, ...]) -> None:
         (
@@ -182,7 +183,7 @@ def blank(space: int, key: int, entry_id: str, now: float) -> Row:
 class Waiter:
     """A request that was not served at once, column by column as in the table `waiters`."""
 
-    __slots__ = (
+    __slots__ = (  # noqa: RUF023  # in the order of the table
         "n", "key", "request", "place", "patience", "holder", "conversation", "version", "wish_s",
         "ttl_s", "own_only", "lane", "entry", "verdict", "bell", "known",
     )  # fmt: skip

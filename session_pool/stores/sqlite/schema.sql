@@ -112,7 +112,7 @@ CREATE INDEX waiters_talk ON waiters (key, conversation, place, request)
     WHERE conversation IS NOT NULL AND entry IS NULL AND verdict IS NULL;
 CREATE INDEX waiters_first ON waiters (key, conversation)
     WHERE conversation IS NOT NULL AND lane IS NOT NULL;
-CREATE INDEX waiters_patience ON waiters (key, patience) WHERE patience < 9e999;
+CREATE INDEX waiters_patience ON waiters (key, patience, request) WHERE patience < 9e999;
 CREATE INDEX waiters_bell ON waiters (bell);
 
 CREATE TABLE tombstones (

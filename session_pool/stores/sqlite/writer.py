@@ -102,7 +102,7 @@ class Writer:
         self._queue: SimpleQueue[Sequence[Job] | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name="session-pool-sqlite", daemon=True)
         # A daemon: while another process is frozen in its turn, this one must be able to end.
-        self._inode: int | None = None
+        self._inode = -1
         self._epoch: str | None = None
         self._longest_s = 0.0
         self._looked_at = 0
@@ -189,12 +189,9 @@ class Writer:
     ) -> tuple[Outcome, dict[str, list[str]]]:
         for job in jobs:
             self._longest_s = max(self._longest_s, job.ttl_s)
-        assert self._inode is not None  # it is connected
         connection.execute("BEGIN IMMEDIATE")
         try:
-            visitor = Visitor(
-                self._address.namespace, self._machine, self._epoch, self._longest_s
-            )
+            visitor = Visitor(self._address.namespace, self._machine, self._epoch, self._longest_s)
             space = enter(connection, visitor, self._inode)
             clock = self._machine.clock
             moment = Moment(connection, space, self._bell.name, clock(), counted=self._counted)
@@ -242,7 +239,7 @@ class Writer:
         connection = file.connect(path)
         try:
             file.prepare(connection)
-            self._inode = inode_of(path)
+            self._inode = inode_of(path) or -1
             self._looked_at = _version_of_data(connection)
             self.lock.note_files()
         except BaseException:
