@@ -2,17 +2,22 @@
 
 `python -m tests.benchmarks.crowd cycles URL TASKS SECONDS` takes and gives back, and prints the
 seconds that each cycle took. `… relay URL ROUNDS HOLD_S` hands one session to and fro between two
-such processes, and prints when each of its turns began and ended, by the machine's clock. Both say
-"ready" and begin when a line comes in.
+such processes, and prints when each of its turns began and ended, by the machine's clock. `… ping
+HERE THERE ROUNDS` and `… bare PATH SECONDS` are the floors of the two on SQLite. All say "ready"
+and begin when a line comes in.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Final
 
@@ -20,6 +25,7 @@ from session_pool.model import FOREVER, PoolKey
 from session_pool.space import Done, Grant, Put, Ticket, Want
 from session_pool.stores.base import Store
 from session_pool.stores.open import open_store
+from session_pool.stores.sqlite.lock import FileLock
 
 KEY: Final = PoolKey("stack.example.com", "default", "ri.aip-agents..agent.1")
 
@@ -110,38 +116,96 @@ async def _relay(url: str, rounds: int, hold_s: float) -> list[float]:
     return turns
 
 
+async def _ping(here: str, there: str, rounds: int) -> list[float]:
+    """The bare doorbell: a datagram to and fro, each heard by an event loop."""
+    loop, heard, times = asyncio.get_running_loop(), asyncio.Event(), list[float]()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
+        bell.setblocking(False)
+        bell.bind(here)
+
+        def rung() -> None:
+            bell.recv(100)
+            heard.set()
+
+        loop.add_reader(bell.fileno(), rung)
+        print("ready", flush=True)
+        first = (await asyncio.to_thread(sys.stdin.readline)).strip() == "first"
+        for _ in range(rounds):
+            began = perf_counter()
+            if first:
+                bell.sendto(b"ring", there)
+            await heard.wait()
+            heard.clear()
+            if not first:
+                bell.sendto(b"ring", there)
+            times.append((perf_counter() - began) / 2)
+        loop.remove_reader(bell.fileno())
+    return times if first else []
+
+
+def _bare(path: str, seconds: float) -> list[float]:
+    """The bare file: two transactions of one change each, under the same lock, one at a time."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=30.0)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, n INTEGER)")
+    connection.execute("INSERT OR IGNORE INTO t VALUES (1, 0)")
+    lock, times = FileLock(Path(path)), list[float]()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    ends = perf_counter() + seconds
+    while (began := perf_counter()) < ends:
+        for _ in range(2):
+            with lock.held():
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("UPDATE t SET n = n + 1 WHERE id = 1")
+                connection.execute("COMMIT")
+        times.append(perf_counter() - began)
+    connection.close()
+    lock.close()
+    return times
+
+
 def store_id() -> str:
     """Tells this process's requests from the others'."""
-    import os
-
     return f"p{os.getpid()}"
 
 
-def crowd(arguments: Sequence[Sequence[object]]) -> list[list[float]]:
-    """Run such processes side by side; what each printed."""
+def crowd(arguments: Sequence[Sequence[object]], first: str = "") -> list[list[float]]:
+    """Run such processes side by side; what each printed. The first is told `first` to begin."""
     command = [sys.executable, "-m", "tests.benchmarks.crowd"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     running = [
-        subprocess.Popen([*command, *map(str, told)], **pipes)  # type: ignore[call-overload]  # one set of pipes for all
+        subprocess.Popen(
+            [*command, *map(str, told)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         for told in arguments
     ]
     try:
         for process in running:
+            assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-        for process in running:
-            process.stdin.write("\n")
+        # The first begins last, when those who must listen do.
+        for process in reversed(running):
+            assert process.stdin is not None
+            process.stdin.write((first if process is running[0] else "") + "\n")
             process.stdin.flush()
         return [json.loads(process.communicate()[0]) for process in running]
     finally:
         for process in running:
             process.kill()
-            process.wait()
+            process.communicate()
+
+
+def main(what: str, rest: Sequence[str]) -> list[float]:
+    """One process."""
+    if what == "cycles":
+        return asyncio.run(_cycles(rest[0], int(rest[1]), float(rest[2])))
+    if what == "relay":
+        return asyncio.run(_relay(rest[0], int(rest[1]), float(rest[2])))
+    if what == "ping":
+        return asyncio.run(_ping(rest[0], rest[1], int(rest[2])))
+    return _bare(rest[0], float(rest[1]))
 
 
 if __name__ == "__main__":
-    what, *rest = sys.argv[1:]
-    if what == "cycles":
-        answer = asyncio.run(_cycles(rest[0], int(rest[1]), float(rest[2])))
-    else:
-        answer = asyncio.run(_relay(rest[0], int(rest[1]), float(rest[2])))
-    print(json.dumps(answer))
+    print(json.dumps(main(sys.argv[1], sys.argv[2:])))
