@@ -3,8 +3,8 @@
 `python -m tests.benchmarks.crowd cycles URL TASKS SECONDS` takes and gives back, and prints the
 seconds that each cycle took. `… relay URL ROUNDS HOLD_S` hands one session to and fro between two
 such processes, and prints when each of its turns began and ended, by the machine's clock. `… ping
-HERE THERE ROUNDS` and `… bare PATH SECONDS` are the floors of the two on SQLite. All say "ready"
-and begin when a line comes in.
+HERE THERE ROUNDS HOLD_S` and `… bare PATH SECONDS` are the floors of the two on SQLite. All say
+"ready" and begin when a line comes in.
 """
 
 from __future__ import annotations
@@ -116,31 +116,31 @@ async def _relay(url: str, rounds: int, hold_s: float) -> list[float]:
     return turns
 
 
-async def _ping(here: str, there: str, rounds: int) -> list[float]:
-    """The bare doorbell: a datagram to and fro, each heard by an event loop."""
+async def _ping(here: str, there: str, rounds: int, hold_s: float) -> list[float]:
+    """The bare doorbell: a datagram to and fro, each heard by an event loop that slept."""
     loop, heard, times = asyncio.get_running_loop(), asyncio.Event(), list[float]()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
         bell.setblocking(False)
         bell.bind(here)
 
         def rung() -> None:
-            bell.recv(100)
+            times.append(monotonic() - float(bell.recv(100)))
             heard.set()
 
         loop.add_reader(bell.fileno(), rung)
         print("ready", flush=True)
         first = (await asyncio.to_thread(sys.stdin.readline)).strip() == "first"
+        if first:
+            heard.set()
         for _ in range(rounds):
-            began = perf_counter()
-            if first:
-                bell.sendto(b"ring", there)
             await heard.wait()
             heard.clear()
-            if not first:
-                bell.sendto(b"ring", there)
-            times.append((perf_counter() - began) / 2)
+            await asyncio.sleep(hold_s)
+            bell.sendto(str(monotonic()).encode(), there)
+        if first:
+            await heard.wait()  # the other's last
         loop.remove_reader(bell.fileno())
-    return times if first else []
+    return times
 
 
 def _bare(path: str, seconds: float) -> list[float]:
@@ -203,7 +203,7 @@ def main(what: str, rest: Sequence[str]) -> list[float]:
     if what == "relay":
         return asyncio.run(_relay(rest[0], int(rest[1]), float(rest[2])))
     if what == "ping":
-        return asyncio.run(_ping(rest[0], rest[1], int(rest[2])))
+        return asyncio.run(_ping(rest[0], rest[1], int(rest[2]), float(rest[3])))
     return _bare(rest[0], float(rest[1]))
 
 
