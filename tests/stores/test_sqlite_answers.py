@@ -6,7 +6,7 @@ import asyncio
 import os
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from session_pool.stores.sqlite.address import Address
 from session_pool.stores.sqlite.moment import Moment
 from session_pool.stores.sqlite.statements import SCHEMA, SQL
 from session_pool.stores.sqlite.store import SqliteStore
+from session_pool.stores.sqlite.writer import AT_ONCE, Job
 from tests.stores.scene import KEY, Scene, want
 from tests.stores.sqlite_engine import SqliteEngine, audit
 
@@ -62,6 +63,30 @@ async def test_one_that_fails_spoils_no_other(scene: Scene) -> None:
     assert isinstance(answers.pop(3), RuntimeError)
     assert all(isinstance(answer, Done) for answer in answers)
     assert (await scene.counts()).tally == {"made": 6}
+
+
+async def test_a_crowd_that_asks_at_once_lets_others_have_their_turn(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, sizes = sqlite(scene), list[int]()
+    transaction = store._writer._transaction
+
+    def counted(connection: sqlite3.Connection, jobs: Sequence[Job]) -> Any:
+        sizes.append(len(jobs))
+        return transaction(connection, jobs)
+
+    monkeypatch.setattr(store._writer, "_transaction", counted)
+    puts = [Put(KEY, f"e{n}", f"op{n}", "idle") for n in range(500)]
+    answers = await asyncio.gather(*map(store.put, puts))
+    assert all(isinstance(answer, Done) for answer in answers)
+    assert sum(sizes) == 500
+    assert max(sizes) == AT_ONCE
+
+
+async def test_opening_twice_is_opening_once(scene: Scene) -> None:
+    before = threading.active_count()
+    await scene.store.open()
+    assert threading.active_count() == before
 
 
 async def test_a_lost_journal_directory_is_unavailable_and_not_for_ever(tmp_path: Path) -> None:

@@ -5,7 +5,13 @@ Here is what the rest of the package asks for: a store from a URL, and the way f
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+
+from session_pool.errors import ConfigError
+
+if sys.platform == "win32":
+    raise ConfigError("store: sqlite: needs flock and unix sockets, which Windows has not")
 
 from session_pool.stores.base import Store
 from session_pool.stores.sqlite.address import address_of

@@ -74,6 +74,9 @@ class Calls:
 
     async def open(self) -> None:
         """See `Store.open`."""
+        if self._loop is not None:
+            self._check()
+            return
         check_place(self._address.path)
         loop = asyncio.get_running_loop()
         self._loop = self._home = loop

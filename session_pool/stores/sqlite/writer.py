@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -27,8 +29,8 @@ from session_pool.stores.sqlite.statements import SQL
 
 log = logging.getLogger(__name__)
 
-AT_ONCE: Final = 256
-"""Operations in one transaction: some 20 ms of other processes' waiting."""
+AT_ONCE: Final = 64
+"""Operations in one transaction at most: some 3 ms of other processes' waiting."""
 
 Work = Callable[[Moment], Any]
 
@@ -107,6 +109,7 @@ class Writer:
         self._longest_s = 0.0
         self._looked_at = 0
         self._over = False
+        self._backlog: deque[Job] = deque()
 
     def start(self) -> None:
         """Begin."""
@@ -128,30 +131,47 @@ class Writer:
     # ------------------------------------------------------------------ in the thread
 
     def _run(self) -> None:
-        while not self._over:
-            first = self._queue.get()
-            if first is None:
-                break
-            jobs = list(first)
-            try:
-                outcome = self._turn(jobs) if jobs else self._look()
-            except BaseException as error:  # noqa: BLE001  # whoever waits must hear of it
-                outcome = _failed(jobs, self._translated(error))
-                self._disconnect()
-            self._tell(outcome)
+        while self._backlog or not self._over:
+            if self._backlog or self._wait():
+                self._tell(self._safely(self._turn))
+            elif not self._over:
+                self._tell(self._safely(self._look))
         self._disconnect()
         self.lock.close()
         self._tell(Outcome(over=True))
 
+    def _wait(self) -> bool:
+        # Whether there is something to do; else it is time for a look, or for the end.
+        self._put_by(self._queue.get())
+        return bool(self._backlog)
+
+    def _put_by(self, jobs: Sequence[Job] | None) -> None:
+        if jobs is None:
+            self._over = True
+        else:
+            self._backlog.extend(jobs)
+
+    def _safely(self, step: Callable[[list[Job]], Outcome]) -> Outcome:
+        jobs: list[Job] = []
+        try:
+            return step(jobs)
+        except BaseException as error:  # noqa: BLE001  # whoever waits must hear of it
+            self._disconnect()
+            failed = jobs or list(self._backlog)
+            if not jobs:  # it has not come to any of them
+                self._backlog.clear()
+            for job in failed:
+                job.answer, job.error = None, self._translated(error)
+            return Outcome(failed)
+
     def _turn(self, jobs: list[Job]) -> Outcome:
         with self.lock.held():
             self._gather(jobs)
-            jobs[:] = [job for job in jobs if not job.given_up]
             connection = self._connected()
             try:
                 outcome, rung = self._transaction(connection, jobs)
             except Exception as error:
-                if len(jobs) == 1:
+                if len(jobs) <= 1:
                     raise
                 log.debug("a transaction of %d is done one by one", len(jobs), exc_info=error)
                 return self._one_by_one(connection, jobs)
@@ -159,16 +179,14 @@ class Writer:
         return outcome
 
     def _gather(self, jobs: list[Job]) -> None:
-        # What has come in while others had their turn.
-        while len(jobs) < AT_ONCE:
-            try:
-                more = self._queue.get_nowait()
-            except Empty:
-                return
-            if more is None:
-                self._over = True
-                return
-            jobs.extend(more)
+        # What has come in while others had their turn, and as much of it as may keep them waiting.
+        with suppress(Empty):
+            while True:
+                self._put_by(self._queue.get_nowait())
+        while self._backlog and len(jobs) < AT_ONCE:
+            job = self._backlog.popleft()
+            if not job.given_up:
+                jobs.append(job)
 
     def _one_by_one(self, connection: sqlite3.Connection, jobs: list[Job]) -> Outcome:
         together = Outcome(jobs)
@@ -182,6 +200,8 @@ class Writer:
             together.rung += outcome.rung
             together.epoch = outcome.epoch
             together.another |= outcome.another
+        if any(isinstance(job.error, StoreError) for job in jobs):
+            self._disconnect()  # the next turn begins with a connection of its own
         return together
 
     def _transaction(
@@ -215,11 +235,11 @@ class Writer:
         for bell, requests in rung.items():
             self._bell.ring(bell, requests)
 
-    def _look(self) -> Outcome:
+    def _look(self, jobs: list[Job]) -> Outcome:
         # Makes good what doorbells have lost: others have written, so there may be news.
         connection = self.connection
         if connection is None or inode_of(self._address.path) != self._inode:
-            return self._turn([])
+            return self._turn(jobs)
         written = _version_of_data(connection)
         if written == self._looked_at:
             return Outcome()
@@ -288,9 +308,3 @@ def translated(error: BaseException, where: str) -> BaseException:
         return error
     answer.__cause__ = error
     return answer
-
-
-def _failed(jobs: Sequence[Job], error: BaseException) -> Outcome:
-    for job in jobs:
-        job.answer, job.error = None, error
-    return Outcome(jobs)
