@@ -229,6 +229,34 @@ async def test_closing_leaves_nothing_behind(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------------------- growth
 
+
+@pytest.mark.parametrize("others", [0, 200])
+async def test_a_hit_takes_few_statements_whatever_else_there_is(scene: Scene, others: int) -> None:
+    for number in range(others):
+        await scene.stock(f"q{number}", state="quarantined")
+        await scene.waits(request=f"w{number}", version="9.9", line=others)
+    await scene.stock("a", fresh_in_s=500.0)
+    await scene.give_back((await scene.granted()).entry)  # which tells the key its cap
+    seen: list[str] = []
+    store = sqlite(scene)
+
+    def watch(moment: Moment) -> None:
+        assert store._writer.connection is not None
+        store._writer.connection.set_trace_callback(seen.append)
+
+    await store._do(watch)
+    seen.clear()
+    grant = await scene.granted()
+    taking = len(seen)
+    await scene.give_back(grant.entry)
+    giving = len(seen) - taking
+    # BEGIN, epoch, key; the request, what is free; lease, key, COMMIT. Somebody who waits in
+    # another lane costs a look at his own record, and one at the head of each lane.
+    assert taking <= 8 + (others > 0), seen
+    assert giving <= 7 + 3 * (others > 0)
+    scene.still_waiting = others
+
+
 SCANNED = frozenset(("machine", "same_machine", "enter", "begin_epochs"))
 """They read or write tables of a row, or of one for each namespace."""
 
