@@ -89,16 +89,16 @@ async def test_opening_twice_is_opening_once(scene: Scene) -> None:
     assert threading.active_count() == before
 
 
-async def test_a_lost_journal_directory_is_unavailable_and_not_for_ever(tmp_path: Path) -> None:
-    folder = tmp_path / "data"
+async def test_a_lost_journal_directory_is_unavailable_and_not_for_ever(short_path: Path) -> None:
+    folder = short_path / "data"
     folder.mkdir()
     store = SqliteStore(Address(folder / "pool.db", "default"))
     await store.open()
     epoch = store.epoch
-    folder.rename(tmp_path / "away")
+    folder.rename(short_path / "away")
     with pytest.raises(StoreUnavailable, match="could not"):
         await store.read(KEY)
-    (tmp_path / "away").rename(folder)
+    (short_path / "away").rename(folder)
     await store.read(KEY)
     assert store.epoch == epoch, "it is the same file again"
     await store.aclose()
@@ -144,9 +144,9 @@ async def test_a_cancelled_caller_leaves_the_store_as_good_as_before(
 
 
 async def test_a_request_that_was_given_up_is_answered_once_when_it_is_repeated(
-    tmp_path: Path,
+    short_path: Path,
 ) -> None:
-    store = SqliteStore(Address(tmp_path / "pool.db", "default"), answer_within_s=1.0)
+    store = SqliteStore(Address(short_path / "pool.db", "default"), answer_within_s=1.0)
     go_on = threading.Event()
     await store.open()
     for name in "ab":
@@ -204,7 +204,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-async def test_closing_leaves_nothing_behind(tmp_path: Path) -> None:
+async def test_closing_leaves_nothing_behind(short_path: Path) -> None:
     def descriptors() -> set[str]:
         found = set()
         for fd in Path("/proc/self/fd").iterdir():
@@ -212,19 +212,19 @@ async def test_closing_leaves_nothing_behind(tmp_path: Path) -> None:
                 found.add(str(fd.readlink()))
             except FileNotFoundError:
                 continue  # the one that lists them
-        return {name for name in found if str(tmp_path) in name}
+        return {name for name in found if str(short_path) in name}
 
     before = set(threading.enumerate())
-    store = SqliteStore(Address(tmp_path / "pool.db", "default"))
+    store = SqliteStore(Address(short_path / "pool.db", "default"))
     await store.open()
     await store.take(want(), "r", patience_s=30.0, note_version=0)
     assert descriptors()
     await store.aclose()
     assert set(threading.enumerate()) == before
     assert not descriptors()
-    assert names(tmp_path) == {"pool.db", "pool.db.lock"}
+    assert names(short_path) == {"pool.db", "pool.db.lock"}
     assert len(asyncio.all_tasks()) == 1
-    audit(tmp_path / "pool.db")
+    audit(short_path / "pool.db")
 
 
 # ---------------------------------------------------------------------------- growth

@@ -52,9 +52,9 @@ class Door:
 
 
 @pytest.fixture
-async def doors(tmp_path: Path) -> AsyncIterator[tuple[Door, Door]]:
+async def doors(short_path: Path) -> AsyncIterator[tuple[Door, Door]]:
     """Two instances; the file must be sound in the end."""
-    path = tmp_path / "pool.db"
+    path = short_path / "pool.db"
     here, there = Door(path), Door(path)
     await here.store.open()
     await there.store.open()
@@ -123,12 +123,12 @@ async def test_a_lost_doorbell_is_made_good(
 
 
 async def test_another_epoch_is_heard_by_who_only_waits(
-    tmp_path: Path, doors: tuple[Door, Door], monkeypatch: pytest.MonkeyPatch
+    short_path: Path, doors: tuple[Door, Door], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calls, "LOOK_EVERY_S", 0.01)
     here, there = doors
     await here.waits("r")
-    (tmp_path / "pool.db").unlink()
+    (short_path / "pool.db").unlink()
     assert [await here.heard(), await here.heard()] == ["epoch", "r"]
     await there.stock("a")
     assert there.store.epoch == here.store.epoch
@@ -151,9 +151,9 @@ async def test_two_instances_race_for_one_session(doors: tuple[Door, Door]) -> N
 # ---------------------------------------------------------------------------- sockets
 
 
-async def test_closing_removes_the_socket_and_the_last_one_the_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "pool.db.bells"
-    here, there = Door(tmp_path / "pool.db"), Door(tmp_path / "pool.db")
+async def test_closing_removes_the_socket_and_the_last_one_the_folder(short_path: Path) -> None:
+    folder = short_path / "pool.db.bells"
+    here, there = Door(short_path / "pool.db"), Door(short_path / "pool.db")
     await here.store.open()
     await there.store.open()
     assert len(list(folder.iterdir())) == 2
@@ -164,15 +164,15 @@ async def test_closing_removes_the_socket_and_the_last_one_the_folder(tmp_path: 
 
 
 async def test_the_sockets_of_the_dead_are_cleared_and_those_of_the_living_kept(
-    tmp_path: Path,
+    short_path: Path,
 ) -> None:
-    living = Door(tmp_path / "pool.db")
+    living = Door(short_path / "pool.db")
     await living.store.open()
-    folder = tmp_path / "pool.db.bells"
+    folder = short_path / "pool.db.bells"
     dead = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     dead.bind(str(folder / "dead.bell"))
     dead.close()
-    other = Door(tmp_path / "pool.db")
+    other = Door(short_path / "pool.db")
     await other.store.open()
     assert {path.name for path in folder.iterdir()} == {
         living.store._bell.name,
@@ -183,11 +183,11 @@ async def test_the_sockets_of_the_dead_are_cleared_and_those_of_the_living_kept(
 
 
 async def test_where_the_path_is_too_long_the_sockets_are_in_the_runtime_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     never_look(monkeypatch)
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/tmp")  # noqa: S108  # where a path is short
-    deep = tmp_path / ("d" * 90)
+    deep = short_path / ("d" * 90)
     deep.mkdir()
     here, there = Door(deep / "pool.db"), Door(deep / "pool.db")
     await here.store.open()
@@ -205,11 +205,11 @@ async def test_where_the_path_is_too_long_the_sockets_are_in_the_runtime_directo
 
 
 async def test_without_a_socket_news_are_found_by_looking(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    short_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(calls, "LOOK_EVERY_S", 0.01)
-    (tmp_path / "pool.db.bells").write_text("in the way")
-    here, there = Door(tmp_path / "pool.db"), Door(tmp_path / "pool.db")
+    (short_path / "pool.db.bells").write_text("in the way")
+    here, there = Door(short_path / "pool.db"), Door(short_path / "pool.db")
     await here.store.open()
     await there.store.open()
     assert "no doorbell" in caplog.text
@@ -221,19 +221,19 @@ async def test_without_a_socket_news_are_found_by_looking(
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff", b"{}", b"7", b'[1, null, "r"]'])
-async def test_what_is_no_doorbell_is_not_heard(tmp_path: Path, text: bytes) -> None:
+async def test_what_is_no_doorbell_is_not_heard(short_path: Path, text: bytes) -> None:
     heard: list[str] = []
-    bell = Bell(tmp_path / "pool.db")
+    bell = Bell(short_path / "pool.db")
     bell.open()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
-        stranger.sendto(text, str(tmp_path / "pool.db.bells" / bell.name))
+        stranger.sendto(text, str(short_path / "pool.db.bells" / bell.name))
     bell.heard(heard.append)
     assert heard == (["r"] if b"r" in text else [])
     bell.close()
 
 
-async def test_a_full_socket_holds_nobody_up(tmp_path: Path) -> None:
-    deaf, ringing = Bell(tmp_path / "pool.db"), Bell(tmp_path / "pool.db")
+async def test_a_full_socket_holds_nobody_up(short_path: Path) -> None:
+    deaf, ringing = Bell(short_path / "pool.db"), Bell(short_path / "pool.db")
     deaf.open()
     ringing.open()
     for _ in range(2000):

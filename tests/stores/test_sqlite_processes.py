@@ -44,8 +44,8 @@ async def ready(process: subprocess.Popen[str], word: str = "ready") -> None:
     assert await asyncio.to_thread(said, process) == word
 
 
-async def test_four_processes_share_what_one_of_them_dies_holding(tmp_path: Path) -> None:
-    path = tmp_path / "pool.db"
+async def test_four_processes_share_what_one_of_them_dies_holding(short_path: Path) -> None:
+    path = short_path / "pool.db"
     store = await stocked(path)
     url = f"sqlite:///{path}"
     with (
@@ -110,9 +110,9 @@ async def _used(store: SqliteStore, times: int) -> None:
 
 @pytest.mark.parametrize("end", [signal.SIGCONT, signal.SIGKILL])
 async def test_a_process_frozen_inside_a_write_stops_the_others_no_longer_than_it_is_frozen(
-    tmp_path: Path, end: signal.Signals
+    short_path: Path, end: signal.Signals
 ) -> None:
-    path = tmp_path / "pool.db"
+    path = short_path / "pool.db"
     await (await stocked(path)).aclose()
     store = SqliteStore(Address(path, "default"), answer_within_s=0.3)
     await store.open()
@@ -133,10 +133,10 @@ async def test_a_process_frozen_inside_a_write_stops_the_others_no_longer_than_i
 
 
 async def test_closing_beside_a_frozen_process_ends_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    short_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("session_pool.stores.sqlite.calls.CLOSE_WITHIN_S", 0.2)
-    path = tmp_path / "pool.db"
+    path = short_path / "pool.db"
     store = await stocked(path)
     with worker("freeze", f"sqlite:///{path}") as frozen:
         await ready(frozen, "frozen")
@@ -151,15 +151,11 @@ async def test_closing_beside_a_frozen_process_ends_all_the_same(
 
 
 def _until_stopped(pid: int) -> None:
-    pidfd = os.pidfd_open(pid)
-    try:
-        os.waitid(os.P_PIDFD, pidfd, os.WSTOPPED | os.WNOWAIT)
-    finally:
-        os.close(pidfd)
+    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
 
 
-async def test_a_child_is_told_to_open_its_own_and_the_parent_goes_on(tmp_path: Path) -> None:
-    path = tmp_path / "pool.db"
+async def test_a_child_is_told_to_open_its_own_and_the_parent_goes_on(short_path: Path) -> None:
+    path = short_path / "pool.db"
     await (await stocked(path)).aclose()
     with worker("fork", f"sqlite:///{path}") as process:
         output, errors = await asyncio.to_thread(process.communicate)
@@ -167,4 +163,4 @@ async def test_a_child_is_told_to_open_its_own_and_the_parent_goes_on(tmp_path: 
     assert child.startswith("PoolClosed: ")
     assert "after the fork" in child
     assert parent == f"the parent goes on: {{'idle': {SESSIONS}}}"
-    assert not errors
+    assert "Traceback" not in errors  # later Pythons warn of forks beside threads

@@ -50,17 +50,19 @@ async def made(path: Path) -> None:
 # ---------------------------------------------------------------------------- URLs
 
 
-def test_paths_are_relative_or_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert address_of("sqlite:///pool.db").path == tmp_path / "pool.db"
-    assert address_of(f"sqlite:///{tmp_path}/a%20b.db").path == tmp_path / "a b.db"
+def test_paths_are_relative_or_absolute(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(short_path)
+    assert address_of("sqlite:///pool.db").path == short_path / "pool.db"
+    assert address_of(f"sqlite:///{short_path}/a%20b.db").path == short_path / "a b.db"
     assert address_of("sqlite:///pool.db").namespace == "default"
     assert address_of("sqlite:///pool.db?namespace=blue-1").namespace == "blue-1"
 
 
-def test_two_names_of_one_file_are_one_address(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(tmp_path / "pool.db")
-    assert address_of(f"sqlite:///{tmp_path}/link") == address_of(f"sqlite:///{tmp_path}/pool.db")
+def test_two_names_of_one_file_are_one_address(short_path: Path) -> None:
+    (short_path / "link").symlink_to(short_path / "pool.db")
+    assert address_of(f"sqlite:///{short_path}/link") == address_of(
+        f"sqlite:///{short_path}/pool.db"
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,14 +90,14 @@ def test_a_url_that_cannot_be_meant_is_refused(url: str, says: str) -> None:
 # ---------------------------------------------------------------------------- places
 
 
-async def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+async def test_a_directory_that_is_not_there(short_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"does not exist; create it"):
-        await store_at(tmp_path / "nowhere" / "pool.db").open()
+        await store_at(short_path / "nowhere" / "pool.db").open()
 
 
-async def test_a_path_that_is_a_directory(tmp_path: Path) -> None:
+async def test_a_path_that_is_a_directory(short_path: Path) -> None:
     with pytest.raises(ConfigError, match="is a directory"):
-        await store_at(tmp_path).open()
+        await store_at(short_path).open()
 
 
 @pytest.mark.parametrize(
@@ -126,33 +128,33 @@ async def test_what_an_ordinary_user_may_not_write(what: str, says: str) -> None
         shutil.rmtree(folder)
 
 
-async def test_a_network_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mounts = tmp_path / "mounts"
-    mounts.write_text(f"disk / ext4 rw 0 0\nhost:/share {tmp_path} nfs4 rw 0 0\nshort line\n")
-    assert file_system(tmp_path, mounts) == "nfs4"
-    assert file_system(tmp_path / "below", mounts) == "nfs4"
-    assert file_system(tmp_path.parent, mounts) == "ext4"
-    assert file_system(tmp_path, tmp_path / "missing") is None
+async def test_a_network_file_system(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = short_path / "mounts"
+    mounts.write_text(f"disk / ext4 rw 0 0\nhost:/share {short_path} nfs4 rw 0 0\nshort line\n")
+    assert file_system(short_path, mounts) == "nfs4"
+    assert file_system(short_path / "below", mounts) == "nfs4"
+    assert file_system(short_path.parent, mounts) == "ext4"
+    assert file_system(short_path, short_path / "missing") is None
     monkeypatch.setattr(address, "file_system", lambda folder: "nfs4")
     with pytest.raises(ConfigError, match=r"network file system \(nfs4\)"):
-        await store_at(tmp_path / "pool.db").open()
+        await store_at(short_path / "pool.db").open()
 
 
-def test_a_library_that_is_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_that_is_too_old(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 7, 17))
     with pytest.raises(ConfigError, match=r"needs SQLite 3\.32\.0"):
-        check_place(tmp_path / "pool.db")
+        check_place(short_path / "pool.db")
 
 
 # ---------------------------------------------------------------------------- files
 
 
-async def test_the_file_is_made_and_read_by_its_user_alone(tmp_path: Path) -> None:
-    path = tmp_path / "pool.db"
+async def test_the_file_is_made_and_read_by_its_user_alone(short_path: Path) -> None:
+    path = short_path / "pool.db"
     store = store_at(path)
     await store.open()
     await store.put(Put(KEY, "a", "op", "idle"))
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in beside(tmp_path)}
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in beside(short_path)}
     assert modes.pop("pool.db.bells") == 0o700
     assert len(modes) == 4
     assert set(modes.values()) == {0o600}
@@ -163,16 +165,16 @@ async def test_the_file_is_made_and_read_by_its_user_alone(tmp_path: Path) -> No
     connection.close()
 
 
-async def test_a_file_that_is_no_database(tmp_path: Path) -> None:
-    path = tmp_path / "pool.db"
+async def test_a_file_that_is_no_database(short_path: Path) -> None:
+    path = short_path / "pool.db"
     path.write_text("Dear diary, " * 100)
     with pytest.raises(StoreMismatch, match="is no SQLite database"):
         await store_at(path).open()
     assert path.read_text().startswith("Dear diary")
 
 
-async def test_a_database_of_another_application(tmp_path: Path) -> None:
-    path = tmp_path / "pool.db"
+async def test_a_database_of_another_application(short_path: Path) -> None:
+    path = short_path / "pool.db"
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE invoices (id)")
     connection.close()
@@ -183,8 +185,8 @@ async def test_a_database_of_another_application(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", [0, file.VERSION + 1])
-async def test_a_schema_of_another_version(tmp_path: Path, version: int) -> None:
-    path = tmp_path / "pool.db"
+async def test_a_schema_of_another_version(short_path: Path, version: int) -> None:
+    path = short_path / "pool.db"
     await made(path)
     connection = sqlite3.connect(path)
     connection.execute(f"PRAGMA user_version = {version}")
@@ -194,8 +196,8 @@ async def test_a_schema_of_another_version(tmp_path: Path, version: int) -> None
     assert f"version {version}" in str(caught.value)
 
 
-async def test_a_refused_store_leaves_nothing_open(tmp_path: Path) -> None:
-    path = tmp_path / "pool.db"
+async def test_a_refused_store_leaves_nothing_open(short_path: Path) -> None:
+    path = short_path / "pool.db"
     path.write_text("Dear diary, " * 100)
     store = store_at(path)
     with pytest.raises(StoreMismatch):
@@ -209,10 +211,11 @@ async def test_a_refused_store_leaves_nothing_open(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------- migrating
 
 
-async def test_migrate_makes_a_file_or_finds_nothing_to_do(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/pool.db"
+async def test_migrate_makes_a_file_or_finds_nothing_to_do(short_path: Path) -> None:
+    url = f"sqlite:///{short_path}/pool.db"
     assert (
-        await asyncio.to_thread(migrate, url) == f"{tmp_path}/pool.db: made, with schema version 1"
+        await asyncio.to_thread(migrate, url)
+        == f"{short_path}/pool.db: made, with schema version 1"
     )
     assert "nothing to do" in await asyncio.to_thread(migrate, url)
     store = open_store(url, clock=monotonic)
@@ -223,8 +226,8 @@ async def test_migrate_makes_a_file_or_finds_nothing_to_do(tmp_path: Path) -> No
     await store.aclose()
 
 
-async def test_migrate_goes_step_by_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "pool.db"
+async def test_migrate_goes_step_by_step(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = short_path / "pool.db"
     await made(path)
     monkeypatch.setattr(file, "VERSION", 3)
     steps = {1: "CREATE TABLE added (x);", 2: "ALTER TABLE added RENAME TO kept;"}
@@ -238,8 +241,8 @@ async def test_migrate_goes_step_by_step(tmp_path: Path, monkeypatch: pytest.Mon
     connection.close()
 
 
-async def test_migrate_refuses_what_a_later_release_made(tmp_path: Path) -> None:
-    path = tmp_path / "pool.db"
+async def test_migrate_refuses_what_a_later_release_made(short_path: Path) -> None:
+    path = short_path / "pool.db"
     await made(path)
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 9")
