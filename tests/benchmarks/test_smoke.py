@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.benchmarks import g4, g5, g6, g11, g12, g18, peers
+from tests.benchmarks import g4, g5, g6, g11, g12, g14_sqlite, g15_sqlite, g18, peers
 from tests.benchmarks.__main__ import ALL, main
 from tests.benchmarks.figures import WIDTH, Result, heading, summary, table
 
@@ -48,6 +48,18 @@ def test_g12_grants_every_task_its_turns_to_within_one() -> None:
     printed(result)
     assert result.figures["share"] > 0
     assert result.figures["apart"] <= g12.APART
+
+
+def test_g14_processes_share_a_file_beside_parked_sessions() -> None:
+    result = g14_sqlite.run(rounds=1, round_s=0.2, tasks=2, parked=50)
+    printed(result)
+    assert result.figures["rate"] > 0
+
+
+def test_g15_a_session_goes_to_and_fro_between_two_processes() -> None:
+    result = g15_sqlite.run(rounds=1, turns=10)
+    printed(result)
+    assert 0 < result.figures["bell_p50_s"] < result.figures["p50_s"]
 
 
 def test_g4_a_crowd_on_a_cold_agent_starts_no_more_creations_than_allowed() -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,3 +20,11 @@ async def scene(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
     await scene.store.open()
     yield scene
     await scene.close()
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder of this test's own, with room for sockets: their addresses are short."""
+    folder = Path(os.path.realpath(tempfile.mkdtemp(prefix="pool-")))
+    yield folder
+    shutil.rmtree(folder)
