@@ -14,11 +14,15 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
+
+import hiredis
 
 READY_S: Final = 10.0
 """How long a server may take to start on a busy machine; it takes some 40 ms on an idle one."""
@@ -159,6 +163,24 @@ class Server:
             if time.monotonic() > ends:
                 raise RuntimeError("the replica does not come to its primary")
             time.sleep(0.01)
+
+    @contextmanager
+    def raw(self) -> Iterator[Callable[..., Any]]:
+        """Ask by hand, many times; answers are parsed, and errors raised."""
+        with socket.socket(socket.AF_UNIX) as way:
+            way.settimeout(5.0)
+            way.connect(self.socket)
+            reader = hiredis.Reader()
+
+            def ask(*words: str | bytes) -> Any:
+                way.sendall(hiredis.pack_command(words))  # type: ignore[arg-type]  # its stub asks for a tuple of one
+                while (answer := reader.gets()) is False:
+                    reader.feed(way.recv(1 << 16))
+                if isinstance(answer, hiredis.ReplyError):
+                    raise answer
+                return answer
+
+            yield ask
 
     def ask(self, *words: str) -> str:
         """Send one command by hand; the answer's bytes as text, errors and all."""

@@ -65,6 +65,10 @@ def address_of(url: str) -> Address:
         ConfigError: it cannot be meant; the message names the part and the fix.
     """
     parts = urlsplit(url)
+    if parts.fragment:
+        raise ConfigError(
+            "store: the redis URL has a '#'; percent-encode it as %23 where it is meant"
+        )
     try:
         port = parts.port or PORT
         host = parts.hostname or "localhost"
@@ -98,10 +102,6 @@ def address_of(url: str) -> Address:
 
 
 def _options(parts: SplitResult) -> dict[str, str]:
-    if parts.fragment:
-        raise ConfigError(
-            "store: the redis URL has a '#'; percent-encode it as %23 where it is meant"
-        )
     found: dict[str, str] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name not in OPTIONS:

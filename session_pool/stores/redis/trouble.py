@@ -68,12 +68,14 @@ def translated(error: BaseException, shown: str, doing: str) -> SessionPoolError
             return StoreUnavailable(f"{doing}: {shown} {_AWAY[code]}")
         return StoreError(f"{doing}: {shown} answers: {str(error)[:300]}")
     if isinstance(error, ssl.SSLCertVerificationError):
+        why = getattr(error, "verify_message", "") or "it cannot be verified"
         return ConfigError(
-            f"store: {shown} shows a certificate that is not trusted ({error.verify_message}); "
-            "name its authority with ?ssl_ca_certs=path"
+            f"store: {shown} shows a certificate that is not trusted ({why}); name its authority "
+            "with ?ssl_ca_certs=path"
         )
     if isinstance(error, ssl.SSLError):
-        return StoreUnavailable(f"{doing}: {shown} cannot be reached by TLS: {error.reason}")
+        why = getattr(error, "reason", None) or type(error).__name__
+        return StoreUnavailable(f"{doing}: {shown} cannot be reached by TLS: {why}")
     if isinstance(error, TimeoutError):
         return StoreUnavailable(f"{doing}: {shown} does not answer in time")
     if isinstance(error, OSError):
