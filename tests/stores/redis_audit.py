@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from struct import pack, unpack_from
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
-from session_pool.stores.redis.packing import STATES
+from session_pool.model import State
+
+STATES: Final[tuple[State, ...]] = get_args(State)
 
 FREE: Final = (b"idle", b"ageing")
 MEMORIES: Final = (b"retiring", b"gone")

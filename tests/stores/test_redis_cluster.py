@@ -38,7 +38,7 @@ async def test_bells_ring_between_processes_that_came_by_different_nodes() -> No
 
 async def test_a_cluster_has_one_database() -> None:
     store = RedisStore(address_of(f"{shared().servers[0].url}/1"))
-    with pytest.raises(ConfigError, match="no database but 0"):
+    with pytest.raises(ConfigError, match="has no database 1"):
         await store.open()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -22,7 +21,7 @@ from session_pool.errors import (
     StoreUnavailable,
 )
 from session_pool.space import Done, Grant, Held, Note, Put, Ticket
-from session_pool.stores.redis import wire
+from session_pool.stores.redis import asking, wire
 from session_pool.stores.redis.trouble import translated
 from tests.servers.forwarder import Forwarder
 from tests.servers.valkey import Server, shared
@@ -233,7 +232,7 @@ async def test_a_store_of_another_loop_says_so() -> None:
 async def test_a_store_that_was_forked_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     async with process(shared().url + namespace()) as one:
         with monkeypatch.context() as forked:
-            forked.setattr(os, "getpid", lambda: -1)
+            forked.setattr(asking, "_forks", 1)  # as it is in a child
             with pytest.raises(PoolClosed, match="forked; open it after the fork"):
                 await one.store.read(KEY)
             await one.store.aclose()

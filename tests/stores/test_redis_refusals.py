@@ -15,7 +15,6 @@ from session_pool.stores.open import migrate, open_store
 from session_pool.stores.redis import RedisStore, link
 from session_pool.stores.redis.address import address_of
 from session_pool.stores.redis.asking import SCHEMA
-from session_pool.stores.redis.packing import STATES
 from tests.servers.valkey import Server, free_port, shared
 from tests.stores.redis_scene import namespace, process
 from tests.stores.scene import KEY
@@ -217,13 +216,6 @@ async def test_a_text_that_would_end_another_is_refused() -> None:
     async with process(shared().url + namespace()) as one:
         with pytest.raises(ConfigError, match="U\\+0000"):
             await one.take("a\0b")
-
-
-def test_states_are_counted_in_the_order_of_the_scripts() -> None:
-    text = Path("session_pool/stores/redis/lua/key.lua").read_text(encoding="utf-8")
-    packed = text[text.index("-- Write what has changed") :]
-    places = [packed.index(f"count.{state}") for state in STATES]
-    assert places == sorted(places)
 
 
 def test_a_store_says_what_it_is() -> None:

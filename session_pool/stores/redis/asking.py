@@ -37,6 +37,18 @@ ATTEMPTS: Final = 3
 """Of one question: once more for a script that the server must learn, or for another epoch."""
 
 
+_forks = 0
+
+
+def _forked() -> None:
+    global _forks  # noqa: PLW0603  # of this process alone: counted in each child
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
 class Scope(NamedTuple):
     """The Redis keys of one operation: those of the namespace, and those of one pool key.
 
@@ -80,7 +92,7 @@ class Asking:
         self._publish = b"PUBLISH"
         self._longest_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid = 0
+        self._forks = -1
         self._common = self.scope("entries", "due")
         self._link = Link(
             address, f"{self._base}meta".encode(), (self._everybody, self._bell), self._heard,
@@ -98,12 +110,12 @@ class Asking:
             StoreMismatch: what is kept there is of another version.
             StoreUnavailable: it cannot be reached now.
         """
-        self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
+        self._loop, self._forks = asyncio.get_running_loop(), _forks
         await self._link.open()
 
     async def aclose(self) -> None:
         """Let go of the connection and its task."""
-        if self._pid in (0, os.getpid()):  # after a fork the parent's are not ours to close
+        if self._forks in (-1, _forks):  # after a fork the parent's are not ours to close
             await self._link.aclose()
 
     def watch(self, ring: Callable[[str], None]) -> Callable[[], None]:
@@ -152,7 +164,7 @@ class Asking:
             StoreError: an answer that should not be.
             PoolClosed: this is another event loop, or another process.
         """
-        if self._loop is not asyncio.get_running_loop() or self._pid != os.getpid():
+        if self._loop is not asyncio.get_running_loop() or self._forks != _forks:
             self._misused()
         link, called = self._link, script.called
         for _ in range(ATTEMPTS):
@@ -191,7 +203,7 @@ class Asking:
     def _misused(self) -> NoReturn:
         if self._loop is None:
             raise PoolClosed("the store is not open")
-        if self._pid != os.getpid():
+        if self._forks != _forks:
             raise PoolClosed(
                 "the store was opened before this process was forked; open it after the fork"
             )

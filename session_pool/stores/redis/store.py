@@ -37,10 +37,10 @@ from session_pool.stores.redis.packing import (
     keyed_entry_of,
     noted_of,
     one_of,
-    put_args,
+    put_arg,
     text_of,
     two_of,
-    want_args,
+    want_arg,
 )
 from session_pool.stores.redis.scripts import SCRIPTS
 from session_pool.stores.redis.wire import bulk
@@ -49,7 +49,7 @@ BATCH: Final = 500
 """Leases renewed by one script: it holds up everybody else for a few milliseconds."""
 
 _TAKE, _PUT = SCRIPTS["take"], SCRIPTS["put"]
-_four = doubles[4]
+_one, _four = doubles[1], doubles[4]
 
 
 class RedisStore(Asking):
@@ -57,7 +57,7 @@ class RedisStore(Asking):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._wants: dict[int, tuple[Want, bytes, bytes]] = {}
+        self._wants: dict[int, tuple[Want, bytes]] = {}
 
     # ------------------------------------------------------------------ asking for sessions
 
@@ -73,18 +73,14 @@ class RedisStore(Asking):
     ) -> Grant | Ticket | Refusal:
         """See `Store.take`."""
         scope = self._scopes.get(want.key) or self.scope_of(want.key)
-        packed = self._wants.get(id(want))
-        if packed is None or packed[0] is not want:
-            packed = self._packed(want)
+        known = self._wants.get(id(want))
+        wanted = known[1] if known is not None and known[0] is want else self._packed(want)
         numbers = _four(self.now(), patience_s, note_version, -1.0 if place is None else place)
         asked = request.encode()
-        body = b"$32\r\n%b\r\n%b$%d\r\n%b\r\n%b" % (
-            numbers, packed[1], len(asked), asked, packed[2],
-        )  # fmt: skip
-        count = 7
+        body = b"$%d\r\n%b%b\0\r\n%b" % (len(asked) + 33, numbers, asked, wanted)
+        count = 2
         if instead is not None:
-            more = put_args(instead, scope.text)
-            body, count = body + _bulks(*more), count + len(more)
+            body, count = body + bulk(put_arg(instead, scope.text)), 3
         head, what, *told = await self.run(_TAKE, scope, count, body)
         counts, version, open_ = counts_of(head)
         if what == b"grant":
@@ -103,18 +99,18 @@ class RedisStore(Asking):
             self._waiting.pop(request, None)
         return Refusal(why, counts, noted_of(head, told[2], told[3])[1], needs)
 
-    def _packed(self, want: Want) -> tuple[Want, bytes, bytes]:
+    def _packed(self, want: Want) -> bytes:
         # The pool makes its wants once: the same object comes again and again.
         self.remember_length(want.ttl_s)
-        numbers, texts = want_args(want, self._bell)
+        packed = bulk(want_arg(want, self._bell))
         if len(self._wants) >= 4096:
             self._wants.clear()
-        packed = self._wants[id(want)] = (want, bulk(numbers), _bulks(*texts))
+        self._wants[id(want)] = (want, packed)
         return packed
 
     async def withdraw(self, key: PoolKey, request: str) -> Counts:
         """See `Store.withdraw`."""
-        answer = await self._key("withdraw", key, doubles[1](self.now()), request.encode())
+        answer = await self._key("withdraw", key, _one(self.now()), request.encode())
         self._waiting.pop(request, None)
         return counts_of(answer[0])[0]
 
@@ -123,9 +119,8 @@ class RedisStore(Asking):
     async def put(self, put: Put) -> Done | NotDone:
         """See `Store.put`."""
         scope = self._scopes.get(put.key) or self.scope_of(put.key)
-        args = put_args(put, scope.text)
-        body = _bulks(doubles[1](self.now()), *args)
-        head, what, told = await self.run(_PUT, scope, len(args) + 1, body)
+        body = bulk(_one(self.now()) + put_arg(put, scope.text))
+        head, what, told = await self.run(_PUT, scope, 1, body)
         counts, _, _ = counts_of(head)
         if what == b"done":
             return Done(entry_of(told) if told else None, counts)
@@ -141,7 +136,7 @@ class RedisStore(Asking):
             some = leases[start : start + BATCH]
             args = (
                 doubles[2](self.now(), ttl_s),
-                b"".join(doubles[1](fence) for _, fence in some),
+                b"".join(_one(fence) for _, fence in some),
                 text_of(holder),
                 *(text_of(entry_id) for entry_id, _ in some),
             )
@@ -175,7 +170,7 @@ class RedisStore(Asking):
 
     async def read(self, key: PoolKey) -> tuple[Counts, Noted]:
         """See `Store.read`."""
-        answer = await self._key("read", key, doubles[1](self.now()))
+        answer = await self._key("read", key, _one(self.now()))
         return noted_of(answer[0], answer[4], answer[5])
 
     async def find(
@@ -222,7 +217,7 @@ class RedisStore(Asking):
     async def identify(self, principal: str, identity: str) -> str:
         """See `Store.identify`."""
         scope = self.scope("entries", "due", "identities")
-        args = (doubles[1](self.now()), text_of(principal), text_of(identity))
+        args = (_one(self.now()), text_of(principal), text_of(identity))
         answer = await self.run(SCRIPTS["identify"], scope, len(args), _bulks(*args))
         return cast("str", answer[1].decode("utf-8", "surrogatepass"))
 

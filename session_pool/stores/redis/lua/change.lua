@@ -41,17 +41,19 @@ local function blank(id)
   }
 end
 
+local PUT = '>ddddddd' .. 'sssssssss'
+
 local function given(text) -- '' leaves a field as it was; '+' begins what it shall be
-  return text ~= '' and string.sub(text, 2) or nil
+  if text ~= '' then return string.sub(text, 2) end
 end
 
--- A put as it came: at which ARGV it begins.
-local function put_at(at)
-  local put = {id = ARGV[at + 1], op = ARGV[at + 2], state = ARGV[at + 3]}
-  put.version, put.fence, put.deadline_in, put.expires_in, put.fresh_in, put.pinned, put.unbind =
-    read('>ddddddd', ARGV[at])
-  put.facts, put.rid, put.agent = given(ARGV[at + 4]), given(ARGV[at + 5]), given(ARGV[at + 6])
-  put.guards, put.sums, put.key = ARGV[at + 7], ARGV[at + 8], ARGV[at + 9]
+-- A put as it came, in one text from there on.
+local function put_of(text, at)
+  local put, facts, rid, agent = {}, nil, nil, nil
+  put.version, put.fence, put.deadline_in, put.expires_in, put.fresh_in, put.pinned, put.unbind,
+    put.id, put.op, put.state, facts, rid, agent, put.guards, put.sums, put.key =
+    read(PUT, text, at)
+  put.facts, put.rid, put.agent = given(facts), given(rid), given(agent)
   return put
 end
 

@@ -1,14 +1,14 @@
 -- A take while nobody waits and something fits: the short way, without a look at lines.
 --
--- ARGV: 4 what never changes of the want (wish, ttl, cap, most waiting, own only), 5 request,
---       6 holder, 7 conversation, 8 version, 9 the asker's bell; from 10 on a put to be done first.
-local _, patience, known, place = read('>dddd', ARGV[3])
-local request, want = ARGV[5], {holder = ARGV[6], talk = ARGV[7], version = ARGV[8]}
-want.wish, want.ttl, want.cap, want.most, want.own_only = read('>ddddd', ARGV[4])
-want.bell = ARGV[9]
+-- ARGV: 3 the time, patience, note version known, place or -1, and the request; 4 what never changes
+-- of the want; 5 perhaps a put to be done first.
+local _, patience, known, place, request = read('>dddds', ARGV[3])
+local want = {}
+want.wish, want.ttl, want.cap, want.most, want.own_only, want.holder, want.talk, want.version,
+  want.bell = read('>dddddssss', ARGV[4])
 remember_length(want.ttl)
 
-if h.present == 0 and h.open == 1 and count.leased < want.cap and not ARGV[10] then
+if h.present == 0 and h.open == 1 and count.leased < want.cap and not ARGV[5] then
   local asked = call('HMGET', NAMES, 'l' .. request, 'd' .. request)
   if not asked[1] and not asked[2] then
     local row = own(want.talk)

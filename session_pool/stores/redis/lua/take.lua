@@ -87,8 +87,8 @@ local function arrive()
 end
 
 settle()
-if ARGV[10] then
-  local _, _, talk = change(put_at(10))
+if ARGV[5] then
+  local _, _, talk = change(put_of(ARGV[5], 1))
   promote(talk)
 end
 h.cap, h.most = want.cap, want.most
