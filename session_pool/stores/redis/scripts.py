@@ -12,17 +12,17 @@ from typing import Final, NamedTuple
 from session_pool.stores.redis.wire import bulk
 
 _KEYED: Final = ("begin", "key")
-_WAITING: Final = (*_KEYED, "lines", "serve")
+_WAITING: Final = (*_KEYED, "waiter", "lines", "serve")
 
 _PARTS: Final = {
     "enter": ("enter",),
-    "take": (*_KEYED, "hit", "change", "lines", "serve", "take"),
-    "put": (*_KEYED, "change", "give", "lines", "serve", "put"),
+    "take": (*_KEYED, "hit", "waiter", "fetch", "change", "lines", "serve", "take"),
+    "put": (*_KEYED, "change", "give", "waiter", "lines", "serve", "put"),
     "withdraw": (*_WAITING, "withdraw"),
     "read": (*_WAITING, "read"),
     "note": (*_WAITING, "note"),
     "find": (*_WAITING, "find"),
-    "register": (*_KEYED, "change", "lines", "serve", "register"),
+    "register": (*_KEYED, "change", "waiter", "lines", "serve", "register"),
     "renew": ("begin", "renew"),
     "due": ("begin", "due"),
     "share": ("begin", "share"),

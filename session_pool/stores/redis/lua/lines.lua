@@ -5,27 +5,11 @@
 -- there and who lack room only. Serving looks at one head per line, never along it. In `INDEX`:
 -- W<line><place><request> who stands in a line, X<line> the lines that somebody stands in,
 -- T<conversation>\0<place><request> who waits for a conversation's, P<until><request> patience.
-local WAITER = '>dddddd' .. 'ssssss'
 local OWN = '\1\0' .. write('>d', 0)
 local BATCH = 1000 -- granted, or found silent, in one operation at most; the rest with the next
 local BY_WISH, BY_OWN = 1, 2
 
-local waiters, stirred, asking, vain = {}, {}, '', {}
-
-local function waiter_of(id)
-  local w = waiters[id]
-  if w == nil then
-    local text = call('HGET', NAMES, 'w' .. id)
-    w = false
-    if text then
-      w = {request = id}
-      w.place, w.patience, w.wish, w.ttl, w.own_only, w.kind, w.talk, w.version, w.holder, w.bell,
-        w.granted, w.verdict = read(WAITER, text)
-    end
-    waiters[id] = w
-  end
-  return w
-end
+local stirred, asking, vain = {}, '', {}
 
 local function keep_waiters()
   for id in pairs(stirred) do
@@ -97,7 +81,6 @@ local function promote(talk)
     elseif ready(row) then
       kind = BY_OWN
     end
-    if still then h.calm = calm end -- to be looked at again when that is over
   end
   local stood = call('HGET', NAMES, 'p' .. talk)
   local promoted = stood and waiter_of(stood) or nil
@@ -116,6 +99,7 @@ end
 local function stand(w)
   waiters[w.request], stirred[w.request] = w, true
   h.standing = h.standing + 1
+  if still then h.calm = calm end -- to be looked at again when that is over
   if w.talk == '' then
     join(w, BY_WISH)
   else

@@ -1,5 +1,5 @@
 -- Serving: while the key is open and fewer than the cap are leased, the earliest waiter that some
--- entry fits gets it. Every operation on a key begins with `settle` and ends with `serve`.
+-- entry fits gets it. Every operation on a key begins with `settle` and ends having served.
 local function dismiss()
   while #vain > 0 do
     local talk = table.remove(vain)
@@ -73,16 +73,20 @@ local function rearrange()
   h.calm = still and calm or 0
 end
 
+-- What was served by the operation before needs no look, unless time has changed something.
 local function settle()
   if h.present == 0 then return end
-  if h.calm ~= (still and calm or 0) then rearrange() end
-  local to = '(P' .. write('>d', now) .. '\255'
-  local silent = call('ZRANGEBYLEX', INDEX, '[P', to, 'LIMIT', 0, BATCH)
-  for _, member in ipairs(silent) do
+  local to, moved = '(P' .. write('>d', now) .. '\255', false
+  if h.calm ~= (still and calm or 0) then
+    rearrange()
+    moved = true
+  end
+  for _, member in ipairs(call('ZRANGEBYLEX', INDEX, '[P', to, 'LIMIT', 0, BATCH)) do
     local w = waiter_of(string.sub(member, 10))
     if w then leave(w) end
+    moved = true
   end
-  serve()
+  if moved then serve() end
 end
 
 -- What a request waits for.

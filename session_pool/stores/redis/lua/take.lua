@@ -14,9 +14,7 @@ local function refused(why, what)
   return refuse(why, what)
 end
 
-local function ticket(w, what)
-  asking = ''
-  serve()
+local function ticket(w, what) -- everybody has been served by then
   keep_waiters()
   return finish('ticket', what, write('>d', w.place))
 end
