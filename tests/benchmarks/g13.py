@@ -21,7 +21,7 @@ SHARES: Final = (0.8, 0.7, 0.7)
 SPREAD, LITTLE, GROWTH = 4.0, 1.3, 1.5
 POOL, RAW = "session_pool", "raw"
 
-_Seen = dict[tuple[str, int], list[Round]]
+_Seen = dict[str, list[Round]]
 
 
 def run(
@@ -42,13 +42,15 @@ async def _run(server: Server, rounds: int, round_s: float, parked: int, agents:
         seen: _Seen = {}
         for tasks in TASKS:
             for who in turning(tuple(cycles), rounds):
-                seen.setdefault((who, tasks), []).append(await race(cycles[who], tasks, round_s))
+                seen.setdefault(f"{who} {tasks}", []).append(
+                    await race(cycles[who], tasks, round_s)
+                )
         growth = await _grow(store, rounds, round_s, parked, agents)
     finally:
         await store.aclose()
     rates = {who: [one.rate for one in found] for who, found in seen.items()}
-    shares = [ratio(rates, (POOL, tasks), (RAW, tasks)) for tasks in TASKS]
-    crowd = seen[POOL, TASKS[-1]]
+    shares = [ratio(rates, f"{POOL} {tasks}", f"{RAW} {tasks}") for tasks in TASKS]
+    crowd = seen[f"{POOL} {TASKS[-1]}"]
     spread = median(one.p99_s / one.p50_s for one in crowd)
     little = median(one.little for one in crowd)
     goals = [
@@ -106,10 +108,10 @@ async def _grow(
     return {"parked": median(full) / median(small), "agents": median(spread) / median(small)}
 
 
-def _row(who: str, tasks: int, seen: _Seen, rates: dict[tuple[str, int], list[float]]) -> Row:
-    found = seen[who, tasks]
+def _row(who: str, tasks: int, seen: _Seen, rates: dict[str, list[float]]) -> Row:
+    found = seen[f"{who} {tasks}"]
     cells = (
-        f"{ratio(rates, (who, tasks), (RAW, tasks)):.0%}",
+        f"{ratio(rates, f'{who} {tasks}', f'{RAW} {tasks}'):.0%}",
         f"{median(one.rate for one in found) / 1e3:.1f}",
         f"{1e3 * median(one.p50_s for one in found):.2f}",
         f"{1e3 * median(one.p99_s for one in found):.2f}",

@@ -85,8 +85,8 @@ def raw(store: RedisStore) -> Cycle:
     assert wire is not None
     take, put = SCRIPTS["take"], SCRIPTS["put"]
     asked = bulk(want_arg(want(), store._bell))
-    begun = b"*%d\r\n" % (scope.count + 6) + store._prefix(take, scope)
-    ended = b"*%d\r\n" % (scope.count + 5) + store._prefix(put, scope)
+    begun = b"*%d\r\n" % (scope.words + 6) + store._prefix(take, scope)
+    ended = b"*%d\r\n" % (scope.words + 5) + store._prefix(put, scope)
     numbers = Struct(">4d").pack(-1.0, 60.0, 0, -1.0)
     tail = put_arg(Put(KEY, "", "", "idle"), scope.text)[58:]
     head, back = Struct(">11d"), Struct(">8d").pack

@@ -7,7 +7,7 @@ import os
 import time
 from functools import cache
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from tests.servers.valkey import Server
 
@@ -25,7 +25,7 @@ class Cluster:
     def __init__(self) -> None:
         self.servers: list[Server] = []
 
-    def __enter__(self) -> Cluster:
+    def __enter__(self) -> Self:
         try:
             for _ in range(6):
                 server = Server("--cluster-node-timeout", "1500", cluster=True)

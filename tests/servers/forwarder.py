@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
+from typing import Self
 
 
 class Forwarder:
@@ -30,7 +31,7 @@ class Forwarder:
         """Its address, as a Redis URL without options."""
         return f"redis://127.0.0.1:{self.port}"
 
-    async def __aenter__(self) -> Forwarder:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._come, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self

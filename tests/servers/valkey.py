@@ -20,7 +20,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import hiredis
 
@@ -80,7 +80,13 @@ class Server:
         self._program = found
         self.cluster_port = free_port() if cluster else 0
         if cluster:
-            options = (*options, "--cluster-enabled", "yes", "--cluster-port", f"{self.cluster_port}")
+            options = (
+                *options,
+                "--cluster-enabled",
+                "yes",
+                "--cluster-port",
+                f"{self.cluster_port}",
+            )
         self._options = options
         self._folder = tempfile.mkdtemp(prefix="sp-valkey-")
         self._process: subprocess.Popen[bytes] | None = None
@@ -97,7 +103,7 @@ class Server:
         """Whether it was started and not ended."""
         return self._process is not None
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -115,7 +121,8 @@ class Server:
             [
                 self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket",
                 self.socket, "--dir", self._folder, "--save", "", "--appendonly", "no",
-                "--daemonize", "no", "--repl-diskless-sync-delay", "0", "--logfile", f"{self._folder}/log", *self._options,
+                "--daemonize", "no", "--repl-diskless-sync-delay", "0",
+                "--logfile", f"{self._folder}/log", *self._options,
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -174,6 +181,10 @@ class Server:
             self.ask("REPLICAOF", "NO", "ONE")
             return
         self.ask("REPLICAOF", "127.0.0.1", str(primary.port))
+        self.in_step()
+
+    def in_step(self) -> None:
+        """Return once this replica has what its primary had."""
         ends = time.monotonic() + READY_S
         while "master_link_status:up" not in self.ask("INFO", "replication"):
             if time.monotonic() > ends:

@@ -57,7 +57,7 @@ def audit(ask: Ask, base: str, now: float) -> None:
     finite = {row.id: row.deadline for row in rows if row.deadline != float("inf")}
     assert {name: float(score) for name, score in deadlines.items()} == finite
     keys = {row.key for row in rows}
-    heads = [name for name in ask("KEYS", f"{base}*:head")]
+    heads = ask("KEYS", f"{base}*:head")
     assert len(keys) <= len(heads)
     seen = 0
     for name in heads:

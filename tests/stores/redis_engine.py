@@ -69,9 +69,7 @@ def _alone(program: str) -> Callable[[], RedisEngine]:
 
 
 def _clustered() -> RedisEngine:
-    return RedisEngine(
-        lambda: cluster.shared().servers[0], lambda key: cluster.shared().owner(key)
-    )
+    return RedisEngine(lambda: cluster.shared().servers[0], lambda key: cluster.shared().owner(key))
 
 
 def _engines() -> dict[str, Callable[[], Any]]:

@@ -168,38 +168,40 @@ async def test_a_greater_fence_than_the_clock_is_still_exceeded() -> None:
 async def test_a_failover_that_lost_the_last_writes_shuts_the_stale_holder_out() -> None:
     """The hazard of asynchronous replication: one session is granted twice, and it is noticed."""
     with Server() as primary, Server() as replica:
-        async with Forwarder(primary.port) as front, Forwarder(primary.port) as between:
-            async with process(front.url) as stale, process(front.url) as other:
-                await stale.stock("a")
-                assert await stale.give_back(await stale.granted())
-                with replica.raw() as way:
-                    way("REPLICAOF", "127.0.0.1", str(between.port))
-                while "master_link_status:up" not in replica.ask("INFO", "replication"):
-                    await asyncio.sleep(0.01)  # the forwarder carries it meanwhile
-                synced = (await stale.store.read(KEY))[0]
-                assert synced.of("idle") == 1
-                between.cut()
-                first = (await stale.granted()).entry
-                with primary.raw() as way:
-                    assert way("WAIT", "1", "1") == 0, "the replica has not heard of it"
-                front.cut()
-                primary.kill()
-                replica.replica_of(None)
-                front.heal(replica.port)
-                await stale.hears(EPOCH)
-                await other.hears(EPOCH)
-                # The replica knows nothing of the lease. Nobody has it until one lease's length
-                # is over; its holder does not tell of it, and somebody else gets it.
-                answer = await other.take(request="r", ttl=30.0)
-                assert isinstance(answer, Ticket)
-                await _after_the_calm(replica)
-                second = (await other.granted(request="r")).entry
-                assert (first.id, second.id) == ("a", "a")
-                assert second.fence > first.fence
-                assert second.fence - first.fence < 600 * 10**6
-                assert not await stale.give_back(Grant(first, 0, None, 0.0, synced, 0))
-                assert list(await stale.store.renew("me", [("a", first.fence)], 30.0)) == [False]
-                assert await other.give_back(Grant(second, 0, None, 0.0, synced, 0))
+        async with (
+            Forwarder(primary.port) as front,
+            Forwarder(primary.port) as between,
+            process(front.url) as stale,
+            process(front.url) as other,
+        ):
+            await stale.stock("a")
+            assert await stale.give_back(await stale.granted())
+            replica.ask("REPLICAOF", "127.0.0.1", str(between.port))
+            await asyncio.to_thread(replica.in_step)
+            synced = (await stale.store.read(KEY))[0]
+            assert synced.of("idle") == 1
+            between.cut()
+            first = (await stale.granted()).entry
+            with primary.raw() as way:
+                assert way("WAIT", "1", "1") == 0, "the replica has not heard of it"
+            front.cut()
+            primary.kill()
+            replica.replica_of(None)
+            front.heal(replica.port)
+            await stale.hears(EPOCH)
+            await other.hears(EPOCH)
+            # The replica knows nothing of the lease. Nobody has it until one lease's length
+            # is over; its holder does not tell of it, and somebody else gets it.
+            answer = await other.take(request="r", ttl=30.0)
+            assert isinstance(answer, Ticket)
+            await _after_the_calm(replica)
+            second = (await other.granted(request="r")).entry
+            assert (first.id, second.id) == ("a", "a")
+            assert second.fence > first.fence
+            assert second.fence - first.fence < 600 * 10**6
+            assert not await stale.give_back(Grant(first, 0, None, 0.0, synced, 0))
+            assert list(await stale.store.renew("me", [("a", first.fence)], 30.0)) == [False]
+            assert await other.give_back(Grant(second, 0, None, 0.0, synced, 0))
 
 
 async def _after_the_calm(server: Server) -> None:

@@ -58,7 +58,7 @@ def guarded() -> Iterator[Server]:
     ],
 )
 def test_a_url_that_cannot_be_meant_is_refused(url: str, named: str) -> None:
-    with pytest.raises(ConfigError, match="^store: ") as refused:
+    with pytest.raises(ConfigError, match=r"^store: ") as refused:
         open_store(url, clock=lambda: 0.0)
     assert named in str(refused.value)
     assert "word" not in str(refused.value).replace("password", "")
@@ -127,7 +127,9 @@ async def test_a_server_that_may_forget_holders(policy: str) -> None:
 async def test_a_read_only_replica() -> None:
     with Server() as replica:
         replica.replica_of(shared())
-        with pytest.raises(ConfigError, match="read-only replica of 127.0.0.1; name its primary"):
+        with pytest.raises(
+            ConfigError, match=r"read-only replica of 127\.0\.0\.1; name its primary"
+        ):
             await opened(replica.url)
 
 

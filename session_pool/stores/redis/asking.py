@@ -41,7 +41,7 @@ _forks = 0
 
 
 def _forked() -> None:
-    global _forks  # noqa: PLW0603  # of this process alone: counted in each child
+    global _forks  # of this process alone: counted in each child
     _forks += 1
 
 
@@ -54,13 +54,13 @@ class Scope(NamedTuple):
 
     Attributes:
         keys: as they go over the wire, their number before them.
-        count: how many words that is.
+        words: how many those are.
         text: the pool key as entries name it.
         digest: the same, short.
     """
 
     keys: bytes
-    count: int
+    words: int
     text: bytes = b""
     digest: bytes = b""
 
@@ -176,7 +176,7 @@ class Asking:
                 prefix = prefix.replace(script.called, called, 1)
             known = self.epoch
             try:
-                answer = await wire.ask(b"*%d\r\n%b%b" % (scope.count + 4 + count, prefix, body))
+                answer = await wire.ask(b"*%d\r\n%b%b" % (scope.words + 4 + count, prefix, body))
             except OSError as error:
                 raise translated(error, link.shown, script.name) from error
             if type(answer) is list:
@@ -235,7 +235,7 @@ class Asking:
         )  # fmt: skip
         scope = self.scope()
         words = b"".join((script.told, scope.keys, *map(bulk, told)))
-        answer = await wire.ask(b"*%d\r\n%b" % (scope.count + 2 + len(told), words))
+        answer = await wire.ask(b"*%d\r\n%b" % (scope.words + 2 + len(told), words))
         if isinstance(answer, hiredis.ReplyError):
             raise translated(answer, self._link.shown, "looking at the epoch") from answer
         what, found = (part.decode() for part in answer)

@@ -61,9 +61,7 @@ async def greet(wire: Wire, address: Address, key: bytes) -> Greeting:
         )
     enabled = told.get("cluster_enabled") == "1"
     if address.cluster and not enabled:
-        raise ConfigError(
-            f"store: {address.shown} is no cluster; remove cluster=true from the URL"
-        )
+        raise ConfigError(f"store: {address.shown} is no cluster; remove cluster=true from the URL")
     cluster = enabled and address.cluster is not False
     if enabled and address.database:
         raise ConfigError(f"store: {address.shown} is a cluster, which has no database but 0")
@@ -121,9 +119,7 @@ async def _enter(wire: Wire, address: Address) -> None:
             ) from answer
 
 
-async def _owner(
-    wire: Wire, address: Address, key: bytes
-) -> tuple[Node | None, tuple[Node, ...]]:
+async def _owner(wire: Wire, address: Address, key: bytes) -> tuple[Node | None, tuple[Node, ...]]:
     """The node that has the keys (None for this one), and all the others."""
     slot = int(await _ask(wire, address, b"CLUSTER", b"KEYSLOT", key))
     me = await _ask(wire, address, b"CLUSTER", b"MYID")

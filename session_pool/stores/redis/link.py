@@ -116,14 +116,13 @@ class Link:
 
     async def _connect(self) -> Wire:
         # The URL's own address first; in a cluster any node that was ever named will do.
-        failure: SessionPoolError | None = None
-        for node in (None, *self._nodes):
-            try:
-                return await self._attempt(node)
-            except SessionPoolError as error:
-                failure = failure or error
-        assert failure is not None
-        raise failure
+        try:
+            return await self._attempt(None)
+        except SessionPoolError:
+            for node in self._nodes:
+                with suppress(SessionPoolError):  # the first one's is told
+                    return await self._attempt(node)
+            raise
 
     async def _attempt(self, node: Node | None) -> Wire:
         for _ in range(REDIRECTS):

@@ -82,7 +82,7 @@ class RedisStore(Asking):
         if instead is not None:
             body, count = body + bulk(put_arg(instead, scope.text)), 3
         head, what, *told = await self.run(_TAKE, scope, count, body)
-        counts, version, open_ = counts_of(head)
+        counts, version, _ = counts_of(head)
         if what == b"grant":
             if self._waiting:
                 self._waiting.pop(request, None)
@@ -90,7 +90,9 @@ class RedisStore(Asking):
             at, now = two_of(numbers)
             memory = entry_of(before) if before else None
             return Grant(entry_of(row), int(at), memory, now, counts, version)
-        needs = cast("Literal['new', 'own', 'room']", told[-3 if what == b"refusal" else 0].decode())
+        needs = cast(
+            "Literal['new', 'own', 'room']", told[-3 if what == b"refusal" else 0].decode()
+        )
         if what == b"ticket":
             self._waiting[request] = scope.digest
             return Ticket(int(one_of(told[1])), needs, counts, version)
