@@ -1,4 +1,4 @@
-"""Several processes on one Redis: bells, races, crowds, and numbers that survive a failover."""
+"""Several processes on one Redis: bells, races, and numbers that survive a failover."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from session_pool.space import Done, Grant, Held, Note, Put, Ticket
 from session_pool.stores.base import EPOCH
 from tests.servers.forwarder import Forwarder
 from tests.servers.valkey import Server, shared
-from tests.stores.redis_scene import Clock, Process, namespace, process
-from tests.stores.scene import KEY, want
+from tests.stores.redis_scene import Process, namespace, process
+from tests.stores.scene import KEY
 
 # ---------------------------------------------------------------------------- bells
 
@@ -210,20 +210,3 @@ async def _after_the_calm(server: Server) -> None:
         meta = bytearray(way("GET", "session-pool:{default}:meta"))
         meta[16:24] = bytes(8)
         way("SET", "session-pool:{default}:meta", bytes(meta))
-
-
-# ---------------------------------------------------------------------------- crowds
-
-
-async def test_a_thousand_picky_waiters_cost_one_look() -> None:
-    async with process(shared().url + namespace(), Clock()) as one:
-        await one.stock("a")
-        for number in range(1000):
-            asked = want(wish=700.0, cap=5000, line=5000)
-            await one.store.take(asked, f"p{number}", patience_s=FOREVER, note_version=0)
-        with shared().raw() as way:
-            way("CONFIG", "RESETSTAT")
-            assert await one.give_back(await one.granted(cap=5000, line=5000))
-            calls = way("INFO", "commandstats").decode()
-        looks = next(line for line in calls.splitlines() if "zrangebylex" in line)
-        assert int(looks.split("calls=")[1].split(",")[0]) < 30

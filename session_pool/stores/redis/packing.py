@@ -23,6 +23,7 @@ UNKNOWN: Final = float("nan")
 
 _ROW: Final = Struct(">11d")
 _HEAD: Final = Struct(">7d14I")
+_ONE: Final = Struct(">d")
 _TWO: Final = Struct(">2d")
 _PUT: Final = Struct(">7d")
 _WANT: Final = Struct(">5d")
@@ -116,9 +117,6 @@ def noted_of(head: bytes, text: bytes, age: bytes) -> tuple[Counts, Noted]:
     return counts, Noted(note, version, age_s, open_)
 
 
-_ONE: Final = Struct(">d")
-
-
 def one_of(numbers: bytes) -> float:
     """One number."""
     return cast("float", _ONE.unpack(numbers)[0])
@@ -167,8 +165,8 @@ def put_arg(put: Put, key: bytes) -> bytes:
         b"" if facts is None else b"+" + _facts_text(facts),
         _perhaps(rid),
         _perhaps(agent_version),
-        json.dumps([_plain(guard) for guard in guards]).encode() if guards else b"",
-        json.dumps(tally).encode() if tally else b"",
+        _guards_text(guards) if guards else b"",
+        _tally_text(tally) if tally else b"",
         key,
         b"",
     )
@@ -189,6 +187,16 @@ def _facts_text(facts: Facts) -> bytes:
         _told.clear()
     _told[id(facts)] = (facts, text)
     return text
+
+
+@lru_cache(maxsize=1024)
+def _guards_text(guards: tuple[Guard, ...]) -> bytes:
+    return json.dumps([_plain(guard) for guard in guards]).encode()
+
+
+@lru_cache(maxsize=1024)
+def _tally_text(tally: tuple[tuple[str, int], ...]) -> bytes:
+    return json.dumps(tally).encode()
 
 
 def _plain(guard: Guard) -> tuple[tuple[str, ...], tuple[str, ...], float]:

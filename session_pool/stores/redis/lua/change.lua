@@ -1,6 +1,7 @@
 -- How one entry changes: by compare-and-set, if all guards hold (`Put`).
 local function counted(name)
   if name == 'waiting' then return h.standing end
+  if name == 'note' then return h.note end
   if name == 'new' then return math.max(0, math.min(h.wanting, h.cap - count.leased)) end
   return count[name] or 0
 end
