@@ -82,28 +82,28 @@ local function memory(talk)
   return row and text_of(row) or ''
 end
 
+-- Its members of `INDEX`: by state; by version or as a memory; among those for the latest; by RID.
 local function marks(row)
-  if not row.state then return {} end
-  local id, state = row.id, row.state
-  local found = {'S' .. state .. '\0' .. write('>d', row.since) .. id}
+  local state, id = row.state, row.id
+  if not state then return nil, nil, nil, nil end
+  local by_state, other, latest, by_rid = 'S' .. state .. '\0' .. write('>d', row.since) .. id
   if FREE[state] then
     local tail = write('>d', row.expires) .. id
-    found[2] = 'V' .. row.agent .. '\0' .. tail
-    if row.pinned == 0 then found[3] = 'F' .. tail end
+    other = 'V' .. row.agent .. '\0' .. tail
+    if row.pinned == 0 then latest = 'F' .. tail end
   elseif MEMORY[state] and row.talk ~= '' then
-    found[2] = 'M' .. row.talk .. '\0' .. write('>d', row.seq) .. id
+    other = 'M' .. row.talk .. '\0' .. write('>d', row.seq) .. id
   end
-  if row.rid ~= '' then found[#found + 1] = 'R' .. row.rid .. '\0' .. id end
-  return found
+  if row.rid ~= '' then by_rid = 'R' .. row.rid .. '\0' .. id end
+  return by_state, other, latest, by_rid
 end
 
 -- An entry's place in every index is taken up before it changes and laid down after, so that none
 -- can disagree with it. A state of nil is an entry that is not there.
 local function lift(row)
-  row.was = {
-    marks = marks(row), state = row.state, talk = row.talk, lease = row.lease,
-    deadline = row.deadline,
-  }
+  local was = {state = row.state, talk = row.talk, lease = row.lease, deadline = row.deadline}
+  was.by_state, was.other, was.latest, was.by_rid = marks(row)
+  row.was, row.text = was, nil
   return row
 end
 
@@ -132,17 +132,20 @@ local function lay(row)
     h.seq = h.seq + 1
     row.seq = h.seq
   end
-  local come, gone, kept = {}, {}, {}
-  for _, mark in ipairs(was.marks) do kept[mark] = true end
-  for _, mark in ipairs(marks(row)) do
-    if kept[mark] then
-      kept[mark] = nil
-    else
+  local come, gone = {}, {}
+  local function trade(before, after)
+    if before == after then return end
+    if before then gone[#gone + 1] = before end
+    if after then
       come[#come + 1] = 0
-      come[#come + 1] = mark
+      come[#come + 1] = after
     end
   end
-  for mark in pairs(kept) do gone[#gone + 1] = mark end
+  local by_state, other, latest, by_rid = marks(row)
+  trade(was.by_state, by_state)
+  trade(was.other, other)
+  trade(was.latest, latest)
+  trade(was.by_rid, by_rid)
   if #gone > 0 then call('ZREM', INDEX, unpack(gone)) end
   if #come > 0 then call('ZADD', INDEX, unpack(come)) end
   bind(row, was)
@@ -190,7 +193,7 @@ end
 local function finish(...)
   for id in pairs(changed) do
     local row = rows[id]
-    if row then call('HSET', ENTRIES, id, text_of(row)) else call('HDEL', ENTRIES, id) end
+    if row then call('HSET', ENTRIES, id, row.text or text_of(row)) else call('HDEL', ENTRIES, id) end
   end
   local after = write(
     SHAPE, h.cap, h.most, h.place, h.note, h.noted, h.seq, h.calm, h.open, h.present, h.standing,
@@ -204,7 +207,8 @@ end
 
 local function grant(row)
   local place = row.hand ~= '' and row.hand_place or 0
-  return finish('grant', text_of(row), memory(row.talk), write('>dd', place, now))
+  row.text = text_of(row)
+  return finish('grant', row.text, memory(row.talk), write('>dd', place, now))
 end
 
 local function refuse(why, need)
