@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 DEMO := $(VENV)/.demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check fix bench docs clean
+.PHONY: help demo test test-all test-cluster check fix bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,9 @@ test-all: ## every test on Python 3.11, 3.12 and 3.13, where they are (pyenv's t
 		echo "== Python $$v"; \
 		$(MAKE) --no-print-directory test PYTHON="$$python" VENV=.venvs/$$v || exit 1; \
 	done
+
+test-cluster: $(READY) ## the stores' tests on a Redis Cluster: six servers on loopback
+	@SESSION_POOL_TEST_CLUSTER=1 $(BIN)/python -m pytest -q tests/stores -k cluster $(ARGS)
 
 check: $(READY) ## format, lint, strict types, import directions (under a minute)
 	@$(BIN)/ruff format --check -q . || { echo "run: make fix"; exit 1; }

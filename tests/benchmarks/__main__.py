@@ -12,7 +12,10 @@ from typing import Final
 
 from tests.benchmarks.figures import Result, heading, summary, table
 
-ALL: Final = ("g11", "g12", "g14_sqlite", "g15_sqlite", "g4", "g5", "g6", "g18")
+ALL: Final = (
+    *("g11", "g12", "g13", "g14_sqlite", "g15_sqlite", "g15_redis"),
+    *("g4", "g5", "g6", "g18"),
+)
 """In the order of printing; each is a module here with a `run`."""
 
 

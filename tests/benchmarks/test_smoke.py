@@ -7,7 +7,19 @@ from __future__ import annotations
 
 import pytest
 
-from tests.benchmarks import g4, g5, g6, g11, g12, g14_sqlite, g15_sqlite, g18, peers
+from tests.benchmarks import (
+    g4,
+    g5,
+    g6,
+    g11,
+    g12,
+    g13,
+    g14_sqlite,
+    g15_redis,
+    g15_sqlite,
+    g18,
+    peers,
+)
 from tests.benchmarks.__main__ import ALL, main
 from tests.benchmarks.figures import WIDTH, Result, heading, summary, table
 
@@ -60,6 +72,19 @@ def test_g15_a_session_goes_to_and_fro_between_two_processes() -> None:
     result = g15_sqlite.run(rounds=1, turns=10)
     printed(result)
     assert 0 < result.figures["bell_p50_s"] < result.figures["p50_s"]
+
+
+def test_g13_measures_the_store_beside_its_own_scripts_sent_raw() -> None:
+    result = g13.run(rounds=1, round_s=0.02, parked=20, agents=5)
+    printed(result)
+    assert all(result.figures[f"share_{tasks}"] > 0 for tasks in g13.TASKS)
+    assert result.figures["parked"] > 0
+
+
+def test_g15_hands_over_between_processes() -> None:
+    result = g15_redis.run(turns=3)
+    printed(result)
+    assert result.figures["middle"] > 0
 
 
 def test_g4_a_crowd_on_a_cold_agent_starts_no_more_creations_than_allowed() -> None:

@@ -15,6 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from tests.stores.history import History, Pick
 from tests.stores.scene import ENGINES
 
+SEEDS: Final = int(os.environ.get("SESSION_POOL_TEST_SEEDS", "8"))
+"""Long histories per engine; more for a longer run."""
+
 QUICK: Final = settings(
     max_examples=80,
     stateful_step_count=30,
@@ -82,7 +85,7 @@ def test_an_engine_agrees_with_the_model(engine: str) -> None:
     run_state_machine_as_test(Here, settings=settings(QUICK, max_examples=many))
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(SEEDS))
 @pytest.mark.parametrize("engine", sorted(ENGINES))
 def test_an_engine_agrees_with_the_model_in_the_long_run(engine: str, seed: int) -> None:
     play(engine, seed, 300)

@@ -1,0 +1,4 @@
+-- The counts and the note.
+settle()
+keep_waiters()
+return refuse('read')
