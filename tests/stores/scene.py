@@ -15,6 +15,7 @@ from session_pool.space import Done, Due, Grant, Guard, NotDone, Note, Put, Refu
 from session_pool.stores.base import Store
 from session_pool.stores.memory import MemoryStore
 from tests.stores.audit import audit
+from tests.stores.postgres_engine import PostgresEngine
 
 KEY: Final = PoolKey("stack.example.com", "default", "ri.aip-agents..agent.1")
 OTHER: Final = KEY._replace(agent_rid="ri.aip-agents..agent.2")
@@ -57,7 +58,10 @@ class MemoryEngine:
         """A bell of this engine is heard as it is rung."""
 
 
-ENGINES: Final[dict[str, Callable[[], Engine]]] = {"memory": MemoryEngine}
+ENGINES: Final[dict[str, Callable[[], Engine]]] = {
+    "memory": MemoryEngine,
+    "postgres": PostgresEngine,
+}
 
 
 class Scene:
