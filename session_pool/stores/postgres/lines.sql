@@ -192,10 +192,12 @@ BEGIN
             FROM waiters WHERE key = k.id AND standing AND line IS NULL;
     END IF;
     IF k.ends <= k.now THEN
-        FOR w IN SELECT * FROM waiters WHERE key = k.id AND patience <= k.now LOOP
+        FOR w IN SELECT * FROM waiters
+                WHERE key = k.id AND patience <= k.now AND patience < 'Infinity' LOOP
             k := leave(k, w);
         END LOOP;
-        SELECT coalesce(min(patience), 'Infinity') INTO k.ends FROM waiters WHERE key = k.id;
+        SELECT coalesce(min(patience), 'Infinity') INTO k.ends
+            FROM waiters WHERE key = k.id AND patience < 'Infinity';
     END IF;
     RETURN serve(k);
 END $$;

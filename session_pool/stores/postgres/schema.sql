@@ -124,7 +124,9 @@ CREATE INDEX IF NOT EXISTS waiters_wish ON waiters (key, kind, wish, place, requ
 CREATE INDEX IF NOT EXISTS waiters_own ON waiters (key, place, request) WHERE line = 'own';
 CREATE INDEX IF NOT EXISTS waiters_talk
     ON waiters (key, hashtextextended(conversation, 0), place, request) WHERE standing;
-CREATE INDEX IF NOT EXISTS waiters_patience ON waiters (key, patience);
+-- Partial, so that it cannot be mistaken for a way to one request while the table is empty.
+CREATE INDEX IF NOT EXISTS waiters_patience ON waiters (key, patience)
+    WHERE patience < 'Infinity';
 
 -- Requests that were taken back, refused for a minute.
 CREATE TABLE IF NOT EXISTS tombstones (
