@@ -163,7 +163,7 @@ DECLARE
     fits boolean := true;
 BEGIN
     IF k.present = 0 AND (q.put).id IS NULL AND k.counts[5] < q.cap AND k.open
-        AND NOT tombstone(k, q.request) AND k.rests_before = '-Infinity' THEN
+        AND (k.tombs <= k.now OR NOT tombstone(k, q.request)) AND k.rests_before = '-Infinity' THEN
         -- Nobody waits, and there is room. The same as below, at a fraction of the price.
         IF q.conversation IS NOT NULL THEN
             e := own(k.id, q.conversation);

@@ -11,6 +11,7 @@ DECLARE
     c claimed;
     e entries;
     next_ double precision := 'Infinity';
+    read_ integer := 0;
 BEGIN
     PERFORM same_epoch(space_, epoch_);
     SELECT array_agg(DISTINCT key), array_agg(id) INTO keys_, ids_ FROM (
@@ -37,9 +38,10 @@ BEGIN
             ORDER BY queued, id LIMIT 1000 LOOP
         EXIT WHEN e.queued >= next_;
         next_ := least(next_, e.deadline);
+        read_ := read_ + 1;
     END LOOP;
-    IF e.queued < next_ THEN  -- read so far and no further: look again then
-        next_ := e.queued;
+    IF read_ = 1000 THEN  -- so far and no further: look again then
+        next_ := least(next_, e.queued);
     END IF;
     c := NULL;
     c.now := now_;
