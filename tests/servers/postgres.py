@@ -35,7 +35,9 @@ class PostgresServer:
     """
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="sp-pg-", dir="/tmp"))  # noqa: S108  # a socket's path must be short
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="sp-pg-", dir="/tmp")
+        )  # a socket's path must be short
         self.port = _free_port()
         self._user = "nobody" if os.geteuid() == 0 else None
         self._process: subprocess.Popen[bytes] | None = None

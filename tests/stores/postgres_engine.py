@@ -7,8 +7,8 @@ from typing import Final
 
 from session_pool.stores.postgres.address import address_of
 from session_pool.stores.postgres.bell import HELLO
-from session_pool.stores.postgres.lanes import Wire
 from session_pool.stores.postgres.store import PostgresStore
+from session_pool.stores.postgres.wire import Wire
 from tests.servers.postgres import shared_server
 
 START: Final = 1000.0

@@ -73,9 +73,7 @@ def address_of(url: str) -> Address:
         )
     database = parts.path.strip("/")
     if not database or "/" in database:
-        raise ConfigError(
-            "store: the URL must name one database, as in postgresql://host/database"
-        )
+        raise ConfigError("store: the URL must name one database, as in postgresql://host/database")
     host = parts.netloc.rpartition("@")[2] or given.get("host", "localhost")
     dsn = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(given), ""))
     return Address(dsn, f"{host}/{database}", namespace)

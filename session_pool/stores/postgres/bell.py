@@ -12,10 +12,9 @@ from collections.abc import Awaitable, Callable
 from secrets import token_hex
 from typing import Any, Final
 
-import asyncpg
-
-from session_pool.errors import ConfigError, SessionPoolError
-from session_pool.stores.postgres.troubles import OURS
+from session_pool.errors import ConfigError
+from session_pool.stores.postgres.troubles import ANY, OURS
+from session_pool.stores.postgres.wire import Connect, Wire
 
 PING_S: Final = 15.0
 """A connection that is silent for so long is asked whether it is there."""
@@ -27,8 +26,6 @@ HELLO_S: Final = 3.0
 """Within this time a ring to oneself is heard, or something between keeps rings away."""
 
 HELLO: Final = "hello"
-
-Wire = asyncpg.Connection
 
 
 class Bell:
@@ -45,7 +42,7 @@ class Bell:
 
     def __init__(
         self,
-        connect: Callable[[], Awaitable[Wire]],
+        connect: Connect,
         ring: Callable[[str], None],
         back: Callable[[], Awaitable[None]],
     ) -> None:
@@ -132,7 +129,7 @@ class Bell:
                 wire = await self._connect()
                 await self._listen(wire)
                 await self._back()
-            except (*OURS, SessionPoolError):  # not yet; whoever asks meanwhile is told why
+            except ANY:  # not yet; whoever asks meanwhile is told why
                 if wire is not None:
                     wire.terminate()
             except BaseException:

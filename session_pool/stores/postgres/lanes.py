@@ -16,10 +16,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, Final
 
-import asyncpg
-
 from session_pool.errors import PoolClosed, SessionPoolError, StoreUnavailable
-from session_pool.stores.postgres.troubles import OURS, AnotherEpochError, translated
+from session_pool.stores.postgres.troubles import ANY, OURS, AnotherEpochError, translated
+from session_pool.stores.postgres.wire import Connect, Wire
 
 ANSWER_S: Final = 5.0
 """How long an answer may take, all in all; then the connection is given up with the question."""
@@ -30,8 +29,6 @@ CONNECTIONS: Final = 4
 TOGETHER: Final = 32
 """Questions of one key in one trip: what a key's lock is held for stays in the milliseconds."""
 
-Wire = asyncpg.Connection
-Connect = Callable[[], Awaitable[Wire]]
 Carry = Callable[[Wire, Any, list[Any]], Awaitable[Sequence[Any]]]
 """Takes a lane's name and questions, gives as many answers."""
 
@@ -177,7 +174,7 @@ class Lanes:
                 for asked, answer in zip(trip, answers, strict=True):
                     if not asked.future.done():
                         asked.future.set_result(answer)
-        except (*OURS, SessionPoolError) as error:
+        except ANY as error:
             trouble = translated(error, lane.doing, self._where)
             trouble.__cause__ = error if trouble is not error else error.__cause__
             # Without a connection nothing of the lane can be asked; else only these were.

@@ -107,7 +107,7 @@ def entry_of(row: Any) -> Entry | None:
     """An entry as a row of the table; None where all of it is null."""
     if row is None or row[0] is None:
         return None
-    return Entry(*row[:15], facts_of_text(row[15]), row[16])
+    return Entry._make((*row[:15], facts_of_text(row[15]), row[16]))
 
 
 def counts_of(row: Any) -> Counts:

@@ -15,6 +15,7 @@ import asyncpg
 from session_pool.errors import ConfigError, StoreMismatch
 from session_pool.stores.postgres.address import Address, address_of
 from session_pool.stores.postgres.troubles import OURS, SchemaGoneError, translated
+from session_pool.stores.postgres.wire import Wire
 
 VERSION: Final = 1
 """Of tables and functions together; they are replaced as one."""
@@ -53,14 +54,14 @@ _STANDING: Final = (
 )
 
 
-async def connected(address: Address, name: str) -> asyncpg.Connection:
+async def connected(address: Address, name: str) -> Wire:
     """A connection with our settings, to a server that can be used.
 
     Raises:
         ConfigError: it can never be used like this.
         StoreUnavailable: it cannot be reached.
     """
-    connection: asyncpg.Connection | None = None
+    connection: Wire | None = None
     try:
         connection = await asyncpg.connect(address.dsn, timeout=CONNECT_S)
         row = await connection.fetchrow(_INTRODUCTION, timeout=CONNECT_S)
@@ -88,7 +89,7 @@ def _check_server(row: Any, where: str) -> None:
         )
 
 
-async def check(connection: asyncpg.Connection, address: Address) -> None:
+async def check(connection: Wire, address: Address) -> None:
     """Make the schema where there is none; refuse one of another version.
 
     Raises:
@@ -106,7 +107,7 @@ async def check(connection: asyncpg.Connection, address: Address) -> None:
     _compare(await _version(connection), address.where)
 
 
-async def _version(connection: asyncpg.Connection) -> int | None:
+async def _version(connection: Wire) -> int | None:
     version: int | None = await connection.fetchval("SELECT max(version) FROM session_pool.release")
     return version
 
@@ -126,7 +127,7 @@ def _compare(version: int | None, where: str) -> None:
     )
 
 
-async def _make(connection: asyncpg.Connection) -> int | None:
+async def _make(connection: Wire) -> int | None:
     """Make the schema, or bring it to this version; the version that was there."""
     async with connection.transaction():
         await connection.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
@@ -142,7 +143,7 @@ async def _make(connection: asyncpg.Connection) -> int | None:
         for script in SCRIPTS:
             await connection.execute(folder.joinpath(script).read_text("utf-8"))
         await connection.execute("DELETE FROM release")
-        await connection.execute(f"INSERT INTO release VALUES ({VERSION})")
+        await connection.execute("INSERT INTO release VALUES ($1)", VERSION)
         return was
 
 

@@ -32,14 +32,16 @@ from session_pool.stores.base import EPOCH
 from session_pool.stores.postgres import rows
 from session_pool.stores.postgres.address import Address
 from session_pool.stores.postgres.bell import Bell
-from session_pool.stores.postgres.lanes import ANSWER_S, Carry, Lanes, Wire
+from session_pool.stores.postgres.lanes import ANSWER_S, Carry, Lanes
 from session_pool.stores.postgres.schema import check, connected
 from session_pool.stores.postgres.troubles import (
+    ANY,
     OURS,
     AnotherEpochError,
     SchemaGoneError,
     translated,
 )
+from session_pool.stores.postgres.wire import Wire
 
 RUN: Final = "SELECT * FROM session_pool.run($1, $2, $3, $4, $5, $6, $7, $8)"
 FIND: Final = "SELECT * FROM session_pool.find($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
@@ -319,7 +321,7 @@ class PostgresStore:
     async def _make_again(self, wire: Wire) -> None:
         try:
             await check(wire, self._address)
-        except (*OURS, ConfigError) as error:
+        except ANY as error:
             trouble = translated(error, "making the schema again", self._address.where)
             raise StoreUnavailable(str(trouble)) from error
         self._lanes.hang_up()

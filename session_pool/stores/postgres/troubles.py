@@ -34,7 +34,7 @@ class SchemaGoneError(StoreMismatch):
     """The tables or functions are not there, or not ours."""
 
 
-OURS: Final = (
+OURS: Final[tuple[type[BaseException], ...]] = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
@@ -45,6 +45,9 @@ OURS: Final = (
     TypeError,
 )
 """Whatever the driver raises, and what the network below it does."""
+
+ANY: Final[tuple[type[BaseException], ...]] = (*OURS, SessionPoolError)
+"""The same, translated already or not."""
 
 
 def translated(error: BaseException, doing: str, where: str) -> SessionPoolError:
