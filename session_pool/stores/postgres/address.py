@@ -46,10 +46,11 @@ def address_of(url: str) -> Address:
     """
     try:
         parts = urlsplit(url)
+        _ = parts.port if "," not in parts.netloc else None  # raises for one that is no number
         options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
         raise ConfigError(
-            "store: the postgresql:// URL cannot be read; write "
+            "store: the postgresql:// URL cannot be read (is the port a number?); write "
             "postgresql://user:password@host:5432/database?namespace=name"
         ) from None
     names = [name for name, _ in options]

@@ -77,6 +77,7 @@ class Lanes:
         self._resting: list[asyncio.Future[None]] = []
         self._workers: set[asyncio.Task[None]] = set()
         self._wires: set[Wire] = set()
+        self._busy: set[Wire] = set()
         self._closed = False
 
     def ask(
@@ -115,6 +116,8 @@ class Lanes:
     async def aclose(self) -> None:
         """End the connections; whoever waits for an answer is told that there is none."""
         self._closed = True
+        for wire in self._busy:  # a cancelled question would be followed by a cancel request
+            wire.terminate()
         workers = list(self._workers)
         for worker in workers:
             worker.cancel()
@@ -170,6 +173,7 @@ class Lanes:
                     asked.wire = wire
                     trip.append(asked)
             if trip:
+                self._busy.add(wire)
                 answers = await lane.carry(wire, lane.name, [one.question for one in trip])
                 for asked, answer in zip(trip, answers, strict=True):
                     if not asked.future.done():
@@ -182,11 +186,16 @@ class Lanes:
             if wire is not None and not isinstance(trouble, AnotherEpochError):
                 wire.terminate()  # what it has prepared may be what is wrong
         except BaseException:
-            _fail(trip, StoreUnavailable(f"store: {lane.doing}: the store was closed"))
+            trouble = StoreUnavailable(f"store: {lane.doing}: the store was closed")
+            _fail(trip, trouble)
+            _fail(lane.asked, trouble)
+            self._lanes.pop(lane.name, None)
             if wire is not None:
                 wire.terminate()
             raise
         finally:
+            if wire is not None:
+                self._busy.discard(wire)
             for asked in trip:
                 asked.wire = None
             self._wires = {one for one in self._wires if not one.is_closed()}

@@ -90,7 +90,7 @@ class PostgresStore:
         """See `Store.open`."""
         self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
         self._lanes = Lanes(self._connect, self._address.where, self._answer_s)
-        self._bell = Bell(self._connect, self._ring, self._enter)
+        self._bell = Bell(self._connect, self._ring, self._hear_again)
         wire = await connected(self._address, "bell")
         try:
             await check(wire, self._address)
@@ -293,6 +293,12 @@ class PostgresStore:
             return await connected(self._address, "store")
         except ConfigError as error:  # it was usable when it was opened
             raise StoreUnavailable(str(error)) from error
+
+    async def _hear_again(self) -> None:
+        # The server was away, or the way to it: it may be another state, and rings were lost.
+        await self._enter()
+        for request in tuple(self._waiting):
+            self._ring(request)
 
     async def _enter(self) -> None:
         """Learn which epoch it is; one at a time, and nobody's cancellation ends it."""

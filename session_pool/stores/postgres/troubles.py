@@ -25,6 +25,9 @@ ANOTHER_EPOCH: Final = "SPE01"
 NO_SCHEMA: Final = frozenset(("3F000", "42P01", "42883", "42704", "42703", "42804", "42846"))
 """Schema, table, function, type or column that is not there, or not of the type it should be."""
 
+OUTDATED: Final = "cache lookup failed"
+"""What a connection says of functions and types that were dropped, and perhaps made anew."""
+
 
 class AnotherEpochError(StoreError):
     """The state is another than the one this instance knew; never leaves the store."""
@@ -103,7 +106,7 @@ def _of_server(error: asyncpg.PostgresError, doing: str, where: str) -> SessionP
         return StoreUnavailable(f"store: {doing}: {where} is read-only; is it a standby?")
     if code == "53300":
         return StoreUnavailable(f"store: {doing}: {where} has no connection left to give")
-    if code in NO_SCHEMA:
+    if code in NO_SCHEMA or OUTDATED in str(error):
         return SchemaGoneError(
             f"store: the schema session_pool at {where} is not this release's; "
             "run: session-pool migrate"
