@@ -18,13 +18,18 @@ from session_pool.stores.postgres.store import PostgresStore
 from tests.servers.postgres import shared_server
 
 
+@pytest.fixture(scope="module")
+def made_database() -> str:
+    """A database of this module's; it goes with the server."""
+    shared_server().sql("CREATE DATABASE empty")
+    return "empty"
+
+
 @pytest.fixture
-def database(request: pytest.FixtureRequest) -> Iterator[str]:
+def database(made_database: str) -> str:
     """An empty database."""
-    server = shared_server()
-    server.sql("CREATE DATABASE empty")
-    yield "empty"
-    server.sql("DROP DATABASE empty WITH (FORCE)")
+    shared_server().wipe(database=made_database)
+    return made_database
 
 
 @pytest.fixture

@@ -44,6 +44,11 @@ def address_of(url: str) -> Address:
     Raises:
         ConfigError: it cannot be meant; the text names the part and not its value.
     """
+    if "#" in url:
+        raise ConfigError(
+            "store: the URL has a part after '#', which means nothing; remove it, or write a "
+            "password's '#' as %23"
+        )
     try:
         parts = urlsplit(url)
         _ = parts.port if "," not in parts.netloc else None  # raises for one that is no number
@@ -66,11 +71,6 @@ def address_of(url: str) -> Address:
     if not _NAMESPACE.fullmatch(namespace):
         raise ConfigError(
             "store: the option namespace must be 1 to 64 letters, digits, '-', '_' or '.'"
-        )
-    if parts.fragment:
-        raise ConfigError(
-            "store: the URL has a part after '#', which means nothing; remove it, or write a "
-            "password's '#' as %23"
         )
     database = parts.path.strip("/")
     if not database or "/" in database:

@@ -49,9 +49,11 @@ _INTRODUCTION: Final = (
 )  # fmt: skip
 
 _STANDING: Final = (
-    "SELECT to_regnamespace('session_pool') IS NOT NULL AS schema,"
-    " to_regclass('session_pool.release') IS NOT NULL AS release"
+    "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'session_pool') AS schema,"
+    " EXISTS (SELECT FROM pg_class WHERE relname = 'release' AND relnamespace ="
+    " (SELECT oid FROM pg_namespace WHERE nspname = 'session_pool')) AS release"
 )
+# Tables are asked, since the functions that look names up may answer from before the lock was had.
 
 
 async def connected(address: Address, name: str) -> Wire:
