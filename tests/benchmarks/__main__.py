@@ -12,7 +12,7 @@ from typing import Final
 
 from tests.benchmarks.figures import Result, heading, summary, table
 
-ALL: Final = ("g11", "g12", "g4", "g5", "g6", "g18")
+ALL: Final = ("g11", "g12", "g14_postgres", "g15_postgres", "g4", "g5", "g6", "g18")
 """In the order of printing; each is a module here with a `run`."""
 
 

@@ -103,7 +103,7 @@ class PostgresServer:
                 psql, "-X", "-q", "-At", "-h", self.folder, "-p", str(self.port), "-U", "postgres",
                 "-v", "ON_ERROR_STOP=1", "-d", database, "-c", text,
             ],
-            check=True, capture_output=True, text=True, timeout=START_S,
+            check=True, capture_output=True, text=True, timeout=4 * START_S,
         )  # fmt: skip
         return done.stdout.strip()
 
