@@ -36,7 +36,7 @@ def run(*, rounds: int = 5, cycles: int = 1500, tasks: int = 32, parked: int = 1
     """Measure all, a fraction of a second at a time."""
     with postgres_server() as server:
         rates, late = asyncio.run(_run(server, rounds, cycles, tasks, parked))
-    one, eight = ratio(rates, ONE, POOLED), ratio(rates, EIGHT, POOLED)
+    one, eight = ratio(rates, ONE, BARE), ratio(rates, EIGHT, BARE)
     growth = ratio(rates, ONE, PARKED)
     does = {
         ONE: f"take, put as idle: one trip each; {tasks} tasks on one key",
@@ -74,8 +74,9 @@ def run(*, rounds: int = 5, cycles: int = 1500, tasks: int = 32, parked: int = 1
                 growth <= GROWTH,
             ),
         ),
-        {"one": one, "eight": eight, "growth": growth, "bare": ratio(rates, ONE, BARE)},
-        ("Goals are held against the pool, since that is how SELECT 1 is said in programs.",),
+        {"one": one, "eight": eight, "growth": growth},
+        ("The goals are held against the bare pairs. What is asked about one key at the same time "
+         "goes in one trip, so one key can be faster than eight.",),
     )  # fmt: skip
 
 

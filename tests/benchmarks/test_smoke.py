@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.benchmarks import g4, g5, g6, g11, g12, g18, peers
+from tests.benchmarks import g4, g5, g6, g11, g12, g14_postgres, g15_postgres, g18, peers
 from tests.benchmarks.__main__ import ALL, main
 from tests.benchmarks.figures import WIDTH, Result, heading, summary, table
 
@@ -39,8 +39,8 @@ def test_a_peer_that_is_not_installed_is_left_out_and_named(
 ) -> None:
     monkeypatch.setattr(peers, "find_spec", lambda package: None)
     text = printed(g11.run(rounds=1, round_s=0.001))
-    assert "SQLAlchemy async" not in text
-    assert "SQLAlchemy is left out" in text
+    for name in ("SQLAlchemy", "asyncpg.Pool", "psycopg_pool"):
+        assert f"{name} is left out" in text
 
 
 def test_g12_grants_every_task_its_turns_to_within_one() -> None:
@@ -48,6 +48,19 @@ def test_g12_grants_every_task_its_turns_to_within_one() -> None:
     printed(result)
     assert result.figures["share"] > 0
     assert result.figures["apart"] <= g12.APART
+
+
+def test_g14_on_postgres_measures_beside_bare_statements() -> None:
+    result = g14_postgres.run(rounds=1, cycles=64, tasks=8, parked=200)
+    printed(result)
+    assert result.figures["one"] > 0
+    assert result.figures["eight"] > 0
+
+
+def test_g15_on_postgres_hands_over_between_processes() -> None:
+    result = g15_postgres.run(turns=5)
+    printed(result)
+    assert result.figures["middle"] > 0
 
 
 def test_g4_a_crowd_on_a_cold_agent_starts_no_more_creations_than_allowed() -> None:

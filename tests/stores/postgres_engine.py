@@ -13,6 +13,13 @@ from tests.servers.postgres import shared_server
 
 AUDIT: Final = """
 SET search_path = session_pool;
+CREATE TEMP VIEW keys AS SELECT k.* FROM session_pool.keys k
+    JOIN spaces s ON s.id = k.space WHERE s.name = '{name}';
+CREATE TEMP VIEW entries AS SELECT * FROM session_pool.entries
+    WHERE key IN (SELECT id FROM pg_temp.keys);
+CREATE TEMP VIEW waiters AS SELECT * FROM session_pool.waiters
+    WHERE key IN (SELECT id FROM pg_temp.keys);
+SET search_path = pg_temp;
 SELECT k.id, 'counts' FROM keys k WHERE EXISTS (
     SELECT FROM unnest(ARRAY['creating', 'unsettled', 'idle', 'ageing', 'leased', 'parked',
         'quarantined', 'retiring', 'gone', 'chore']) WITH ORDINALITY AS s (state, nr)
@@ -57,8 +64,9 @@ class PostgresEngine:
     def check(self) -> None:
         """What the database's parts must agree on, now and then: it costs more than a step."""
         self._checks += 1
-        if self._checks % 40 == 0:
-            assert shared_server().sql(AUDIT) == ""
+        if self._checks % 100 == 0:
+            name = self.store._address.namespace
+            assert shared_server().sql(AUDIT.format(name=name)) == ""
 
     async def hear(self) -> None:
         """A ring to oneself comes after all that were rung before."""
