@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
@@ -79,10 +79,10 @@ async def test_a_repeated_request_gets_the_same_grant_after_the_answer_was_lost(
             await stock(other, "a", "b")
             await store.read(KEY)  # its connection is there
             link.swallow_answers()
+            asking = asyncio.ensure_future(take(store, "r1"))
+            await link.wait_swallowed()
+            link.cut()
             with pytest.raises(StoreUnavailable):
-                asking = asyncio.ensure_future(take(store, "r1"))
-                await link.wait_swallowed()
-                link.cut()
                 await asking
             link.mend()
             again = await take(store, "r1")
@@ -114,7 +114,7 @@ async def test_a_cancelled_caller_loses_nobody_elses_answer(name: str) -> None:
         await stock(store, "a", "b", "c")
         grant = await take(store, "r0")
         held = Held(KEY, grant.entry, 100.0, 100.0)
-        asked = {
+        asked: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
             "take": lambda: take(store, "r1"),
             "put": lambda: store.put(Put(KEY, "z", "op-z", "creating")),
             "withdraw": lambda: store.withdraw(KEY, "r9"),
@@ -146,8 +146,7 @@ async def test_a_wiped_store_is_another_epoch_and_calm(own_server: PostgresServe
     url = own_url(own_server)
     async with opened(url) as store:
         rung: list[str] = []
-        epoch_rung = asyncio.Event()
-        store.watch(lambda request: (rung.append(request), epoch_rung.set())[1])
+        store.watch(rung.append)
         await stock(store, "a")
         held = await take(store, "r1", "k")
         waiting = await take(store, "r2", "k")

@@ -11,7 +11,8 @@ BEGIN
     RETURN r;
 END $$;
 
-CREATE OR REPLACE FUNCTION refused(k desk, why_ text, needs_ text) RETURNS reply LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION refused(k desk, why_ text, needs_ text)
+RETURNS reply LANGUAGE plpgsql AS $$
 DECLARE r reply;
 BEGIN
     r.desk := k;
@@ -21,7 +22,8 @@ BEGIN
     RETURN r;
 END $$;
 
-CREATE OR REPLACE FUNCTION ticket(k desk, place_ bigint, needs_ text) RETURNS reply LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION ticket(k desk, place_ bigint, needs_ text)
+RETURNS reply LANGUAGE plpgsql AS $$
 DECLARE r reply;
 BEGIN
     r.desk := k;
@@ -48,7 +50,8 @@ BEGIN
 END $$;
 
 -- A request that is not in line: served, refused, or given a place.
-CREATE OR REPLACE FUNCTION arrive(k desk, q question, bell_ text) RETURNS reply LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION arrive(k desk, q question, bell_ text)
+RETURNS reply LANGUAGE plpgsql AS $$
 DECLARE
     e entries;
     own_ entries;
@@ -107,7 +110,8 @@ BEGIN
 END $$;
 
 -- A request that was in line says that it is there, or fetches what became of it.
-CREATE OR REPLACE FUNCTION again(k desk, w waiters, q question, bell_ text) RETURNS reply LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION again(k desk, w waiters, q question, bell_ text)
+RETURNS reply LANGUAGE plpgsql AS $$
 DECLARE
     e entries;
     why_ text;
@@ -155,7 +159,8 @@ BEGIN
     RETURN ticket(k, w.place, needs_);
 END $$;
 
-CREATE OR REPLACE FUNCTION take(k desk, q question, bell_ text) RETURNS reply LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION take(k desk, q question, bell_ text)
+RETURNS reply LANGUAGE plpgsql AS $$
 DECLARE
     e entries;
     w waiters;

@@ -281,7 +281,8 @@ BEGIN
 END $$;
 
 -- Write an entry as it is to be.
-CREATE OR REPLACE FUNCTION filed(k desk, n entries, anew boolean) RETURNS desk LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION filed(k desk, n entries, anew boolean)
+RETURNS desk LANGUAGE plpgsql AS $$
 BEGIN
     IF anew THEN
         INSERT INTO entries SELECT n.*;

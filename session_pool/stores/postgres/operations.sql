@@ -4,7 +4,8 @@
 -- An instance names the epoch that it knows; if there is another by now, or the server was started
 -- again, nothing is done and the error SPE01 says so (B27).
 
-CREATE OR REPLACE FUNCTION seconds(clock_ double precision) RETURNS double precision LANGUAGE sql AS $$
+CREATE OR REPLACE FUNCTION seconds(clock_ double precision)
+RETURNS double precision LANGUAGE sql AS $$
     SELECT coalesce(clock_, extract(epoch FROM clock_timestamp())::double precision)
 $$;
 
@@ -13,7 +14,8 @@ BEGIN
     RAISE EXCEPTION 'another epoch' USING ERRCODE = 'SPE01';
 END $$;
 
-CREATE OR REPLACE FUNCTION same_epoch(space_ integer, epoch_ text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION same_epoch(space_ integer, epoch_ text)
+RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM spaces
             WHERE id = space_ AND epoch = epoch_ AND server = pg_postmaster_start_time()) THEN

@@ -85,7 +85,8 @@ CREATE TABLE IF NOT EXISTS entries (
 
 -- What a conversation has (remembered is null) and had. Hashed: a conversation's name may be longer
 -- than an index takes.
-CREATE INDEX IF NOT EXISTS entries_talk ON entries (key, hashtextextended(conversation, 0), remembered)
+CREATE INDEX IF NOT EXISTS entries_talk
+    ON entries (key, hashtextextended(conversation, 0), remembered)
     WHERE conversation IS NOT NULL;
 CREATE INDEX IF NOT EXISTS entries_free ON entries (key, expires, id)
     WHERE state IN ('idle', 'ageing') AND NOT pinned;
