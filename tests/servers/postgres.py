@@ -97,7 +97,9 @@ class PostgresServer:
 
     def sql(self, text: str, *, database: str = "postgres") -> str:
         """Run statements as the administrator; what they answer, one row a line."""
-        psql = shutil.which("psql") or str(self._binaries / "psql")
+        psql = self._binaries / "psql"
+        if not psql.exists():  # some distributions have clients elsewhere
+            psql = Path(shutil.which("psql") or psql)
         done = subprocess.run(
             [
                 psql, "-X", "-q", "-At", "-h", self.folder, "-p", str(self.port), "-U", "postgres",

@@ -1,7 +1,7 @@
 -- Who waits for a key, in which line, and how waiters are served.
 --
--- A waiter stands where it can be served, and in one such line only. The head of a conversation, and
--- everybody without one, stands in the line of its wish; or in the line `own`, if its session is
+-- A waiter stands where it can be served, and in one such line only. The head of a conversation,
+-- and everybody without one, stands in the line of its wish; or in the line `own`, if its session is
 -- parked and only room is missing. Who comes behind the head of its conversation, or whose session
 -- is held, stands in no line. So serving looks at one head per wish, never along a line.
 
