@@ -64,7 +64,8 @@ class Bell:
         await self._listen(wire)
         await wire.execute(f"SELECT pg_notify('{self.channel}', '{HELLO}')", timeout=HELLO_S)
         try:
-            await asyncio.wait_for(self._hello.wait(), HELLO_S)
+            async with asyncio.timeout(HELLO_S):
+                await self._hello.wait()
         except TimeoutError:
             raise ConfigError(
                 "store: LISTEN is not heard: is there a pooler like PgBouncer in transaction or "
@@ -105,7 +106,8 @@ class Bell:
     async def _until_deaf(self) -> None:
         while not self._deaf.is_set():
             try:
-                await asyncio.wait_for(self._deaf.wait(), PING_S)
+                async with asyncio.timeout(PING_S):
+                    await self._deaf.wait()
             except TimeoutError:
                 await self._ping()
 
