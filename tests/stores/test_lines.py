@@ -299,7 +299,7 @@ async def test_a_place_shown_twice_costs_nobody_his_turn(scene: Scene) -> None:
     await scene.waits(request="r2", place=1)
     await scene.waits(request="r3")
     await scene.stock("a", "b", "c")
-    assert sorted(scene.rung) == ["r1", "r2", "r3"]
+    assert sorted(await scene.heard()) == ["r1", "r2", "r3"]
     assert (await scene.heard())[-1] == "r3"
     for request in ("r1", "r2", "r3"):
         await scene.granted(request=request)
