@@ -13,8 +13,8 @@ from typing import Final
 from tests.benchmarks.figures import Result, heading, summary, table
 
 ALL: Final = (
-    *("g11", "g12", "g13", "g14_sqlite", "g15_sqlite", "g15_redis"),
-    *("g4", "g5", "g6", "g18"),
+    *("g11", "g12", "g13", "g14_sqlite", "g14_postgres"),
+    *("g15_sqlite", "g15_redis", "g15_postgres", "g4", "g5", "g6", "g18"),
 )
 """In the order of printing; each is a module here with a `run`."""
 

@@ -242,6 +242,15 @@ class SqlAlchemy(Peer):
 def everybody() -> tuple[list[Peer], tuple[str, ...]]:
     """The pool first, then its peers; and a note for each that is not installed."""
     peers: list[Peer] = [Pool(), Queue(), Semaphore(), AiohttpConnector()]
-    if all(find_spec(package) for package in SqlAlchemy.packages):
-        return [*peers, SqlAlchemy()], ()
-    return peers, ("SQLAlchemy is left out: it is not installed (`make bench` does it).",)
+    absent = []
+    # Imported late: they are peers like those here.
+    for module, name in (
+        ("peers", "SqlAlchemy"), ("database_peers", "Asyncpg"), ("database_peers", "Psycopg"),
+    ):  # fmt: skip
+        peer = getattr(import_module(f"tests.benchmarks.{module}"), name)
+        if all(find_spec(package) for package in peer.packages):
+            peers.append(peer())
+        else:
+            known = peer.name.partition(" ")[0]
+            absent.append(f"{known} is left out: it is not installed (`make bench` does it).")
+    return peers, tuple(absent)

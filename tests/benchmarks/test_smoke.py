@@ -14,7 +14,9 @@ from tests.benchmarks import (
     g11,
     g12,
     g13,
+    g14_postgres,
     g14_sqlite,
+    g15_postgres,
     g15_redis,
     g15_sqlite,
     g18,
@@ -51,8 +53,8 @@ def test_a_peer_that_is_not_installed_is_left_out_and_named(
 ) -> None:
     monkeypatch.setattr(peers, "find_spec", lambda package: None)
     text = printed(g11.run(rounds=1, round_s=0.001))
-    assert "SQLAlchemy async" not in text
-    assert "SQLAlchemy is left out" in text
+    for name in ("SQLAlchemy", "asyncpg.Pool", "psycopg_pool"):
+        assert f"{name} is left out" in text
 
 
 def test_g12_grants_every_task_its_turns_to_within_one() -> None:
@@ -83,6 +85,19 @@ def test_g13_measures_the_store_beside_its_own_scripts_sent_raw() -> None:
 
 def test_g15_hands_over_between_processes() -> None:
     result = g15_redis.run(turns=3)
+    printed(result)
+    assert result.figures["middle"] > 0
+
+
+def test_g14_on_postgres_measures_beside_bare_statements() -> None:
+    result = g14_postgres.run(rounds=1, cycles=64, tasks=8, parked=200)
+    printed(result)
+    assert result.figures["one"] > 0
+    assert result.figures["eight"] > 0
+
+
+def test_g15_on_postgres_hands_over_between_processes() -> None:
+    result = g15_postgres.run(turns=5)
     printed(result)
     assert result.figures["middle"] > 0
 

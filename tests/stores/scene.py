@@ -15,6 +15,7 @@ from session_pool.space import Done, Due, Grant, Guard, NotDone, Note, Put, Refu
 from session_pool.stores.base import Store
 from session_pool.stores.memory import MemoryStore
 from tests.stores.audit import audit
+from tests.stores.postgres_engine import PostgresEngine
 from tests.stores.redis_engine import REDIS_ENGINES
 from tests.stores.sqlite_engine import SqliteEngine
 
@@ -63,6 +64,7 @@ ENGINES: Final[dict[str, Callable[[], Engine]]] = {
     "memory": MemoryEngine,
     "sqlite": SqliteEngine,
     **REDIS_ENGINES,
+    "postgres": PostgresEngine,
 }
 
 

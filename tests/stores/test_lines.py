@@ -192,7 +192,7 @@ async def test_in_line_a_conflict_of_versions_is_told_and_holds_nobody_up(scene:
     await scene.waits("talk", request="r3")
     await scene.stock("a", version="1.0")
     await scene.give_back((await scene.granted("talk", request="r1")).entry, "parked")
-    assert set(scene.rung) == {"r1", "r2", "r3"}
+    assert set(await scene.heard()) == {"r1", "r2", "r3"}
     assert await scene.refused("talk", request="r2", version="2.0") == "version"
     assert (await scene.granted("talk", request="r3")).entry.id == "a"
 
@@ -299,7 +299,7 @@ async def test_a_place_shown_twice_costs_nobody_his_turn(scene: Scene) -> None:
     await scene.waits(request="r2", place=1)
     await scene.waits(request="r3")
     await scene.stock("a", "b", "c")
-    assert sorted(scene.rung) == ["r1", "r2", "r3"]
+    assert sorted(await scene.heard()) == ["r1", "r2", "r3"]
     assert (await scene.heard())[-1] == "r3"
     for request in ("r1", "r2", "r3"):
         await scene.granted(request=request)
