@@ -33,7 +33,7 @@ async def pool() -> AsyncIterator[SessionPool]:
 async def lose_when_ready(held: Lease, fifo: Path) -> None:
     """Wait until the command has opened the pipe, which is when it is ready; then lose it."""
     os.close(await asyncio.to_thread(os.open, fifo, os.O_RDONLY))
-    held.lose()
+    held.lose("lapsed")
 
 
 @pytest.mark.parametrize(("first", "grace_s"), [("", 30.0), (STUBBORN, 0.0)])
@@ -58,7 +58,7 @@ async def test_a_lost_lease_ends_the_holding(
     reading, writing = os.pipe()
     monkeypatch.setattr("session_pool.cli.leasing.INPUT", reading)
     holding = asyncio.create_task(hold(held, Stop()))
-    held.lose()
+    held.lose("lapsed")
     with pytest.raises(Failed, match=r"^the lease was lost"):
         await holding
     os.close(writing)
