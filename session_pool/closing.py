@@ -14,6 +14,7 @@ from session_pool.desks import Desks
 from session_pool.errors import StoreError
 from session_pool.keeper import Keeper
 from session_pool.lease import Lease
+from session_pool.sharer import Sharer
 from session_pool.telemetry import log
 from session_pool.works import Works
 
@@ -88,6 +89,8 @@ class Closing:
 async def let_go(works: Works) -> None:
     """Let go of everything that a pool has open; each thing, whatever becomes of the others."""
     await works.settle(AT_LEAST_S)
+    if isinstance(works.sharing, Sharer):  # last of all: deletions and upkeep went through it
+        await works.sharing.aclose()
     works.close()
     try:
         await works.api.aclose()

@@ -78,6 +78,15 @@ class Creator:
             counts = answer.counts
             self._start(desk, put)
 
+    def missing(self) -> int:
+        """How many creations the callers here wait for that there was no room to start (B13)."""
+        return 0 if self._closing else sum(_missing(desk) for desk in self._desks())
+
+    def look(self) -> None:
+        """There is more room than before: start what is missing."""
+        for desk in self._desks():
+            self.attend(desk, desk.counts)
+
     async def aclose(self, timeout_s: float) -> None:
         """Start nothing more; let creations in flight end, and record those that do not (B12)."""
         self._closing = True
@@ -94,7 +103,10 @@ class Creator:
     def _most(self, desk: Desk, counts: Counts) -> int:
         if desk.noted.note.failure is not None:  # one probe at a time, and not at once (B10)
             return 0 if desk.failing(self._works.clock()) is not None else 1
-        room = self._works.paced.budget.room(Urgency.CREATE) - self._unsent
+        budget = self._works.paced.budget
+        room = budget.room(Urgency.CREATE) - self._unsent
+        if room <= 0:
+            budget.lack()
         return max(1, counts.states.get("creating", 0) + room)
 
     def _claim(self, desk: Desk, counts: Counts) -> Put | None:
@@ -296,6 +308,13 @@ class Creator:
                 retry_in_s=retry_in_s,
             )
         )
+
+
+def _missing(desk: Desk) -> int:
+    counts = desk.counts  # of this process's last answer, so others' waiters are not counted on
+    creating = counts.of("creating")
+    ceiling = min(counts.new, desk.terms.max_creating)
+    return max(0, min(len(desk.waiting), ceiling - creating))
 
 
 def _urgency(counts: Counts) -> Urgency:

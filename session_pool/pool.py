@@ -40,6 +40,7 @@ from session_pool.model import Counts, PoolKey
 from session_pool.policy import AgentPolicy, RequestLimits
 from session_pool.principal import check_identity
 from session_pool.renewer import Renewer
+from session_pool.sharer import Sharer
 from session_pool.stores.base import LocalStore, Store
 from session_pool.stores.open import open_store
 from session_pool.telemetry import Bus, PoolStats, Subscription, log
@@ -182,6 +183,7 @@ class SessionPool:
         self._endless = {works.supervise(self._keeper.run, "upkeep")}
         if works.local is None:
             self._endless.add(works.supervise(Renewer(works, desks.all).run, "renewal"))
+            works.supervise(Sharer(works, self._limits, self._host, self._creator).run, "shares")
         for number, work in enumerate(self._api.background()):
             self._endless.add(works.supervise(work, f"background {number}"))
         self._refusal = None

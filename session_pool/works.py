@@ -67,6 +67,8 @@ class Works(Bells):
         on_change: told the counts after each change, and when the next look is due.
         source: where a lease gets another session (`lease.Source`).
         renewal: who prolongs leases (`lapse.Renewal`); None where they have no end.
+        sharing: who leases this process's part of the limits (`sharer.Sharer`); None where all of
+            them are its own.
         epoch: the store's, as the leases of this process are registered with it (B27).
         wake_at: when upkeep wakes up next, by `clock`.
         limits: by what a store's answers are waited for.
@@ -86,6 +88,7 @@ class Works(Bells):
         self.holder = secrets.token_hex(6)
         self.source: object = None
         self.renewal: object = None
+        self.sharing: object = None
         self.epoch = store.epoch
         self.wake_at = 0.0
         self.watched = False

@@ -7,12 +7,15 @@ from session_pool.foundry.budget import (
     SERVICE_USER,
     Budget,
     BudgetSnapshot,
+    Demand,
     Limits,
+    Part,
     Urgency,
     preset_for,
 )
 from session_pool.foundry.client import FoundryClient
 from session_pool.foundry.paced import Paced, Turn
+from session_pool.foundry.quota import RESERVED
 from session_pool.foundry.rid import check_agent_rid
 from session_pool.foundry.secret import SecretFile
 from session_pool.foundry.translate import ThrottledForGood
@@ -28,8 +31,11 @@ __all__ = [
     "SecretFile",
     "Budget",
     "BudgetSnapshot",
+    "Demand",
     "Limits",
+    "Part",
     "Urgency",
+    "RESERVED",
     "INDIVIDUAL_USER",
     "SERVICE_USER",
     "preset_for",

@@ -1,7 +1,8 @@
 """The budget of one process: who may send next, and how much at once and in a minute (B13).
 
 This room knows urgencies, lines and limits; it sends nothing and knows no operation. The share
-that this process has of a principal's limits is given to it from outside (`resize`).
+that this process has of a principal's limits is given to it from outside (`resize`, or `divide`
+where it changes with what other processes need).
 
 All of it happens between two awaits of one loop: a place is given by direct hand-over to the first
 in line, and a waiter that is cancelled, even at the tick of its turn, gives it on. One timer is set
@@ -19,7 +20,14 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from session_pool.foundry.auth import Auth, ClientCredentials
-from session_pool.foundry.quota import INDIVIDUAL_USER, SERVICE_USER, Limits, Urgency, Window
+from session_pool.foundry.quota import (
+    INDIVIDUAL_USER,
+    RESERVED,
+    SERVICE_USER,
+    Limits,
+    Urgency,
+    Window,
+)
 from session_pool.foundry.quota import room_in as _room_in
 
 __all__ = [
@@ -30,6 +38,7 @@ __all__ = [
     "preset_for",
     "Budget",
     "BudgetSnapshot",
+    "Demand",
 ]
 
 # Throttled, the limits shrink to 0.7 of what they are, which halves them in two steps; at most
@@ -44,6 +53,23 @@ _FLOOR: Final = 0.01
 _TICK_S: Final = 0.001  # the shortest timer, so that rounding cannot make it fire without end
 
 Clock = Callable[[], float]
+
+
+class Part(NamedTuple):
+    """What one of several processes may use of the limits at this moment.
+
+    Attributes:
+        limits: for this process; their `upkeep_share` is that of the requests at once.
+        minute_upkeep: of the requests in a minute, the part for upkeep.
+    """
+
+    limits: Limits
+    minute_upkeep: float
+
+
+Portion = Callable[[float], Part]
+"""What this process may use, told what throttling leaves of the limits."""
+
 _Place = tuple[float, int, "asyncio.Future[None]"]
 """Where one stands in line: when the need arose, then in order of coming."""
 
@@ -73,6 +99,28 @@ class BudgetSnapshot(NamedTuple):
     paused_s: float
 
 
+class Demand(NamedTuple):
+    """What is asked of a budget, for whoever gets it a larger or smaller share.
+
+    Attributes:
+        under_way: requests sent and not over.
+        peak: the most of them at once since the peak was taken last.
+        in_minute: started in the last minute.
+        started: altogether.
+        urgent: in line, and somebody waits for them.
+        upkeep: in line, and nobody does.
+        factor: what throttling leaves of the full limits.
+    """
+
+    under_way: int
+    peak: int
+    in_minute: int
+    started: int
+    urgent: int
+    upkeep: int
+    factor: float
+
+
 class Budget:
     """The right to send, in order of urgency and, within one, of the time the need arose.
 
@@ -93,6 +141,10 @@ class Budget:
         self._paused_until = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
+        self._portion: Portion | None = None
+        self._lacks: Callable[[], None] = lambda: None
+        self._peak = self._started = 0
+        self._served = Urgency.CONFIRM
 
     def slot(self, urgency: Urgency, since: float | None = None) -> Slot:
         """Return the right to send one request, to be entered: `async with budget.slot(...)`.
@@ -129,6 +181,8 @@ class Budget:
             self._factor = max(_FLOOR, self._factor_at(now) * _CUT)
             self._cut_at = now
         self._serve()
+        if lowers:
+            self._lacks()
         return lowers
 
     def resize(self, limits: Limits) -> None:
@@ -139,6 +193,46 @@ class Budget:
         self._full = limits
         self._serve()
 
+    def divide(self, portion: Portion, lacks: Callable[[], None]) -> None:
+        """From now on only a part of the limits is this process's, and changes with the need.
+
+        Args:
+            portion: asked at each turn, so that a share whose time is over is not used even by a
+                process that was frozen. What throttling takes off is its matter. Whoever makes it
+                larger calls `serve`.
+            lacks: called when somebody has to wait, and when the remote throttled.
+        """
+        self._portion, self._lacks = portion, lacks
+
+    def serve(self) -> None:
+        """Give out what is free, now that the portion may be another."""
+        self._serve()
+
+    def lack(self) -> None:
+        """More would be asked for if there were room."""
+        self._lacks()
+
+    def demand(self, *, new_peak: bool) -> Demand:
+        """Return what is asked of it.
+
+        Args:
+            new_peak: the peak begins anew after this.
+        """
+        now = self._now()
+        self._window.forget_old(now)
+        under_way, peak = sum(self._in_use), self._peak
+        if new_peak:
+            self._peak = under_way
+        return Demand(
+            under_way=under_way,
+            peak=max(peak, under_way),
+            in_minute=sum(self._window.used),
+            started=self._started,
+            urgent=sum(len(line) for urgency, line in self._lines.items() if not urgency.is_upkeep),
+            upkeep=sum(len(line) for urgency, line in self._lines.items() if urgency.is_upkeep),
+            factor=self._factor_at(now),
+        )
+
     def snapshot(self) -> BudgetSnapshot:
         """Return what is going on."""
         now = self._now()
@@ -147,7 +241,7 @@ class Budget:
             in_use={urgency: self._in_use[urgency] for urgency in Urgency},
             waiting={urgency: len(line) for urgency, line in self._lines.items()},
             sent_in_minute=sum(self._window.used),
-            limits=self._limits_at(now),
+            limits=self._part_at(now).limits,
             factor=self._factor_at(now),
             paused_s=max(0.0, self._paused_until - now),
         )
@@ -165,6 +259,8 @@ class Budget:
         place = (now if since is None else since, next(self._tickets), turn)
         insort(line, place)
         self._serve()
+        if not turn.done():
+            self._lacks()
         try:
             await turn
         except BaseException:
@@ -183,32 +279,54 @@ class Budget:
 
     def _serve(self) -> None:
         """Give out what is free, by urgency and then by place; set the timer for the rest."""
-        for urgency, line in self._lines.items():
-            while line:
-                turn = line[0][2]
-                if turn.done():  # cancelled, and its task has not run yet
-                    del line[0]
-                    continue
-                if self._room(urgency) <= 0:
-                    break
-                del line[0]
-                self._take(urgency, self._now())
-                turn.set_result(None)
+        if self._portion is not None and self._is_tiny():
+            while any(self._serve_one(urgency) for urgency in self._in_turn()):
+                pass
+        else:
+            for urgency, line in self._lines.items():
+                while line and self._serve_one(urgency):
+                    pass
         self._set_timer()
+
+    def _serve_one(self, urgency: Urgency) -> bool:
+        """Give the first in a line its turn, if there is room; whether that was done."""
+        line = self._lines[urgency]
+        while line and line[0][2].done():  # cancelled, and its task has not run yet
+            del line[0]
+        if not line or self._room(urgency) <= 0:
+            return False
+        turn = line.pop(0)[2]
+        self._take(urgency, self._now())
+        turn.set_result(None)
+        return True
+
+    def _is_tiny(self) -> bool:
+        """Whether this is too small a part for the reserves, so that who has one goes in turn."""
+        limits = self._part_at(self._now()).limits
+        return min(limits.concurrent_requests, limits.requests_per_minute) <= len(RESERVED)
+
+    def _in_turn(self) -> list[Urgency]:
+        after = self._served + 1
+        first = [*RESERVED[after:], *RESERVED[:after]]
+        return [*first, *(urgency for urgency in Urgency if urgency.is_upkeep)]
 
     def _take(self, urgency: Urgency, now: float) -> None:
         self._in_use[urgency] += 1
         self._window.add(urgency, now)
+        if self._portion is not None:
+            self._started += 1
+            self._peak = max(self._peak, sum(self._in_use))
+            if not urgency.is_upkeep:
+                self._served = urgency
 
     def _room(self, urgency: Urgency) -> int:
         now = self._now()
         if now < self._paused_until:
             return 0
         self._window.forget_old(now)
-        limits = self._limits_at(now)
-        share = limits.upkeep_share
-        at_once = _room_in(urgency, self._in_use, limits.concurrent_requests, share)
-        in_minute = _room_in(urgency, self._window.used, limits.requests_per_minute, share)
+        limits, minute_upkeep = self._part_at(now)
+        at_once = _room_in(urgency, self._in_use, limits.concurrent_requests, limits.upkeep_share)
+        in_minute = _room_in(urgency, self._window.used, limits.requests_per_minute, minute_upkeep)
         return min(at_once, in_minute)
 
     @staticmethod
@@ -252,9 +370,12 @@ class Budget:
             return 1.0
         return min(1.0, self._factor + _STEP * int((now - self._cut_at) / _STEP_S))
 
-    def _limits_at(self, now: float) -> Limits:
+    def _part_at(self, now: float) -> Part:
         factor = self._factor_at(now)
-        return self._full if factor >= 1.0 else self._full.scaled(factor)
+        if self._portion is not None:
+            return self._portion(factor)
+        limits = self._full if factor >= 1.0 else self._full.scaled(factor)
+        return Part(limits, limits.upkeep_share)
 
     def _now(self) -> float:
         return (self._clock or asyncio.get_running_loop().time)()

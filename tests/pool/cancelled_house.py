@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal
 
-from session_pool import Agent, AgentPolicy, Lease, SessionPool
+from session_pool import Agent, AgentPolicy, Lease, RequestLimits, SessionPool
 from session_pool.emulator import Emulator
 from session_pool.model import Counts, PoolKey
 from session_pool.stores.base import Store
@@ -47,7 +47,9 @@ class House:
         over: the scene has closed the pool.
     """
 
-    def __init__(self, emu: Emulator, store: Store, policy: AgentPolicy) -> None:
+    def __init__(
+        self, emu: Emulator, store: Store, policy: AgentPolicy, limits: RequestLimits | None
+    ) -> None:
         self.emu = emu
         self.store = store
         self.pool = SessionPool(
@@ -55,6 +57,7 @@ class House:
             token=emu.token,
             store=store,
             agents={AGENT: Agent(emu.agent_rid, policy)},
+            limits=limits,
         )
         self.key = PoolKey(emu.host, "default", emu.agent_rid)
         self.held: list[Lease] = []
@@ -184,6 +187,7 @@ async def house(
     emulator: dict[str, Any] | None = None,
     policy: dict[str, Any] | None = None,
     opened: bool = True,
+    limits: RequestLimits | None = None,
 ) -> AsyncIterator[House]:
     """A house; leaving it asserts that its account balances.
 
@@ -192,6 +196,7 @@ async def house(
         emulator: settings beside the latencies.
         policy: the agent's, where it differs.
         opened: open the pool, and wait until it is warm.
+        limits: of requests, where those of one user are too few.
     """
     settings: dict[str, Any] = {
         "create_latency_s": CREATE_S,
@@ -201,7 +206,7 @@ async def house(
     clock = asyncio.get_running_loop().time
     store: Store = MemoryStore(clock=clock) if kind == "local" else AwaitingStore(clock)
     async with Emulator(seed=1, **(settings | (emulator or {}))) as emu:
-        here = House(emu, store, AgentPolicy(**(POLICY | (policy or {}))))
+        here = House(emu, store, AgentPolicy(**(POLICY | (policy or {}))), limits)
         try:
             if opened:
                 await here.pool.open()

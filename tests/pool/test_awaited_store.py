@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from session_pool import Lease, LeaseLost
+from session_pool import Lease, LeaseLost, RequestLimits
 from session_pool.stores.base import LocalStore
 from tests.pool.cancelled_house import AGENT, CREATE_S, House, Kind, house
 from tests.stores.awaiting import AwaitingStore, When, as_store
@@ -66,7 +66,8 @@ async def test_a_change_between_two_waiters_keeps_nobody_from_a_creation(kind: K
 
 async def test_a_waiter_that_comes_while_a_creation_is_claimed_is_not_forgotten() -> None:
     latency_s = 0.01
-    async with distant(latency_s) as (here, _):
+    limits = RequestLimits(concurrent_requests=100)  # the share at the start is a third of them
+    async with distant(latency_s, limits=limits) as (here, _):
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
             took = [group.create_task(acquire_at(here, at / 100)) for at in range(20)]
         # There and back: each claim after the other, and taking, writing it down, fetching it.
