@@ -35,8 +35,9 @@ RESERVE_OF: Final = 10
 with less than that beside what is needed, what waits could not be sent."""
 
 YIELDS: Final = 4
-"""Of what it has, a process yields one of so many, as long as others lack. All do, so shares become
-equal whatever they were; who yielded stands in line again behind those it yielded to."""
+"""Of what it has, a process yields one of so many when others lack, and again every other second as
+long as they do. All do, so shares become equal whatever they were; who yielded stands in line again
+behind those it yielded to. A share of one is passed on after some seconds."""
 
 SHORT_S: Final = 10.0
 """So long after others lacked nothing is kept free that nobody waits for."""
@@ -57,19 +58,16 @@ class Need(NamedTuple):
         wanted: spent of late at most, and what waits.
         waiting: somebody waits.
         reserves: so many urgencies keep something that those who wait may not take.
-        recent: started of late; it may come again.
+        active: something was sent just now, or waits.
+        recent: started of late; as much may come again.
     """
 
     spent: int
     wanted: int
     waiting: bool
     reserves: int
+    active: bool
     recent: int
-
-    @property
-    def active(self) -> bool:
-        """Whether more is to be expected."""
-        return self.waiting or self.recent > 0
 
 
 class Portion:
@@ -101,6 +99,7 @@ class Portion:
         self._wished = 0
         self._cap: int | None = None
         self._lacking = 0.0
+        self._lacked = False
         self._debt = 0.0
         self._short_until = -math.inf
         self._settles_at = -math.inf
@@ -172,6 +171,7 @@ class Portion:
             factor: as it was when that was asked.
         """
         now = self._asked_at
+        self._lacked = self._lacking > 0
         self.granted, self._lacking, self._factor = granted, lacking, factor
         self._ends = now + self._usable_s
         if lacking > 0 or granted < self._wished:
@@ -179,7 +179,7 @@ class Portion:
         if lacking <= 0:
             self._cap, self._debt = None, 0.0
         elif self._cap is None:
-            self._debt += granted / YIELDS
+            self._debt += granted / YIELDS / (2 if self._lacked else 1)
         elif granted <= self._cap:
             self._cap = None  # the next wish stands in line, and only the one after it yields
 
@@ -215,7 +215,9 @@ class Portion:
         return max(wish, need.spent), head
 
     def _wants(self, wish: int, head: int, need: Need, now: float) -> bool:
-        if self._wished > self.granted or (self._lacking > 0 and self.granted > 0):
+        if max(self._wished, need.wanted) > self.granted or (
+            self._lacking > 0 and self.granted > 0
+        ):
             return True  # it stands in line, or others do
         if self.granted > 0 and now >= self._asked_at + RENEW_S:
             return True
@@ -230,7 +232,8 @@ class Portion:
         if self._lacking <= 0 or self.granted <= 0:
             return
         spare = max(0, self.granted - need.wanted)
-        amount = math.ceil(min(self._lacking, max(spare, int(self._debt))))
+        owed = int(self._debt) if self._debt >= max(1, self.granted // YIELDS) else 0
+        amount = math.ceil(min(self._lacking, max(spare, owed)))
         if amount > 0:
-            self._debt = max(0.0, self._debt - max(0, amount - spare))
+            self._debt = 0.0 if owed else self._debt
             self._cap = max(0, self.granted - amount)

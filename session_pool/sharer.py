@@ -88,10 +88,8 @@ class Sharer:
             Portion(limits.concurrent_requests, for_s=AT_ONCE_FOR_S, usable_s=USABLE_S),
             Portion(limits.requests_per_minute, for_s=MINUTE_FOR_S, usable_s=USABLE_S),
         )
-        self._floors = (
-            min(FLOOR_AT_ONCE, limits.concurrent_requests),
-            ceil(limits.requests_per_minute / FLOOR_OF_MINUTE),
-        )
+        self._floors = (0, 0)
+        self._may_open = True
         self._unheard = False
         self._hurried = False
         self._epoch = works.store.epoch
@@ -156,7 +154,7 @@ class Sharer:
     def _may_use(self, factor: float) -> Part:
         now, upkeep = self._works.clock(), self._limits.upkeep_share
         at_once, minute = (portion.may_use(factor, now) for portion in self._portions)
-        if self._unheard:
+        if self._unheard and self._may_open:
             at_once, minute = max(at_once, self._floors[0]), max(minute, self._floors[1])
         return Part(
             Limits(minute, at_once, self._portions[0].upkeep(at_once, upkeep, now)),
@@ -177,13 +175,14 @@ class Sharer:
         urgent, upkeep = demand.urgent + self._creator.missing(), demand.upkeep
         reserves = len(RESERVED) - (upkeep == 0)  # its own reserve is in nobody's way
 
-        def need(spent: int, used: int, whole: int) -> Need:
+        def need(spent: int, used: int, whole: int, coming: int) -> Need:
             waiting = urgent + min(upkeep, max(1, int(whole * limits.upkeep_share)))
-            return Need(spent, used + waiting, waiting > 0, reserves, recent)
+            active = demand.peak + waiting > 0
+            return Need(spent, used + waiting, waiting > 0, reserves, active, coming)
 
         return demand.factor, (
-            need(demand.under_way, demand.peak, limits.concurrent_requests),
-            need(demand.in_minute, demand.in_minute, limits.requests_per_minute),
+            need(demand.under_way, demand.peak, limits.concurrent_requests, 0),
+            need(demand.in_minute, demand.in_minute, limits.requests_per_minute, recent),
         )
 
     # ------------------------------------------------------------------ with the store
@@ -219,8 +218,17 @@ class Sharer:
     def _heard(self, heard: bool) -> None:
         """Take note whether the store answers; while it does not, the floor is open."""
         if not heard:
+            now, budget, limits = self._works.clock(), self._works.paced.budget, self._limits
             for portion in self._portions:
                 portion.unheard()
+            if not self._unheard or self._portions[1].may_use(1.0, now):
+                # Beside what was sent while there was a share: that is not to close the floor.
+                sent = budget.demand(new_peak=False).in_minute
+                floor_of_minute = sent + ceil(limits.requests_per_minute / FLOOR_OF_MINUTE)
+                self._floors = (
+                    min(FLOOR_AT_ONCE, limits.concurrent_requests),
+                    min(floor_of_minute, limits.requests_per_minute),
+                )
         if heard is self._unheard:
             self._unheard = not heard
             self._works.paced.budget.serve()
