@@ -34,10 +34,20 @@ RESERVE_OF: Final = 10
 """One of so many is what the budget keeps for each urgency that others may not take, at least one:
 with less than that beside what is needed, what waits could not be sent."""
 
-YIELDS: Final = 4
+YIELDS: Final = 8
 """Of what it has, a process yields one of so many when others lack, and again every other second as
 long as they do. All do, so shares become equal whatever they were; who yielded stands in line again
-behind those it yielded to. A share of one is passed on after some seconds."""
+behind those it yielded to."""
+
+PASS_ON_S: Final = 8
+"""A share too small for that is passed on one by one, every so many seconds."""
+
+MENTION: Final = 0.001
+"""Wished for by a throttled process that needs nothing: who holds nothing names no limit in the
+store, and its lowered one is to stay until it has recovered. Nothing can be sent with it."""
+
+WHOLE: Final = 0.05
+"""Mentions of others may make what is granted this much less than whole requests."""
 
 SHORT_S: Final = 10.0
 """So long after others lacked nothing is kept free that nobody waits for."""
@@ -48,6 +58,16 @@ first what they had."""
 
 EARLY_S: Final = 1e-3
 """A look may come this much before its time."""
+
+
+def with_reserves(amount: int, reserves: int = 2) -> int:
+    """How large a part must be for so much of it to be of use to those who have one reserve.
+
+    Args:
+        amount: of use.
+        reserves: so many urgencies keep something for themselves.
+    """
+    return amount + max(reserves, math.ceil(amount * reserves / (RESERVE_OF - reserves)))
 
 
 class Need(NamedTuple):
@@ -96,9 +116,9 @@ class Portion:
         self._asked_more_at = -math.inf
         self._ends = -math.inf
         self._factor = 1.0
-        self._wished = 0
+        self._wished = 0.0
         self._cap: int | None = None
-        self._lacking = 0.0
+        self._lacking = 0
         self._lacked = False
         self._debt = 0.0
         self._short_until = -math.inf
@@ -136,7 +156,7 @@ class Portion:
         """The whole as this process knows it."""
         return max(min(self.whole, 1), int(self.whole * factor))
 
-    def ask(self, need: Need, factor: float, now: float) -> int | None:
+    def ask(self, need: Need, factor: float, now: float) -> float | None:
         """What to wish for now; None where there is nothing to ask, or it was asked just now.
 
         What is given back is not used from here on. The answer goes to `answered` or `unheard`.
@@ -147,7 +167,9 @@ class Portion:
             self._yield(need)
         wish, head = self._wish(need, factor, now)
         lowered = factor < self._factor
-        if not (self.due or lowered or self._wants(wish, head, need, now)):
+        mention = MENTION if wish == 0 and factor < 1.0 else 0.0
+        recovered = 0 < self._wished < 1 and wish == mention
+        if not (self.due or lowered or recovered or self._wants(wish, head, need, now)):
             self.next_at = math.inf
             return None
         more = wish > self.granted
@@ -158,11 +180,11 @@ class Portion:
             self._asked_more_at = now
         self.granted = min(self.granted, wish)
         self.due, self._first = False, 0
-        self._asked_at, self._wished = now, wish
+        self._asked_at, self._wished = now, wish + mention
         self.next_at = now + EVERY_S
-        return wish
+        return self._wished
 
-    def answered(self, granted: int, lacking: float, factor: float) -> None:
+    def answered(self, granted: float, lacking: float, factor: float) -> None:
         """Take what was granted.
 
         Args:
@@ -172,15 +194,18 @@ class Portion:
         """
         now = self._asked_at
         self._lacked = self._lacking > 0
-        self.granted, self._lacking, self._factor = granted, lacking, factor
+        self.granted, self._factor = math.floor(granted + WHOLE), factor
+        self._lacking = math.floor(lacking + WHOLE)
         self._ends = now + self._usable_s
-        if lacking > 0 or granted < self._wished:
+        if self._lacking or self.granted < int(self._wished):
             self._short_until = now + SHORT_S
-        if lacking <= 0:
+        if not self._lacking:
             self._cap, self._debt = None, 0.0
         elif self._cap is None:
-            self._debt += granted / YIELDS / (2 if self._lacked else 1)
-        elif granted <= self._cap:
+            first = not self._lacked
+            part = self.granted / YIELDS
+            self._debt += max(1.0, part) if first else max(part / 2, 1 / PASS_ON_S)
+        elif self.granted <= self._cap:
             self._cap = None  # the next wish stands in line, and only the one after it yields
 
     def unheard(self) -> None:
@@ -202,12 +227,10 @@ class Portion:
     def _wish(self, need: Need, factor: float, now: float) -> tuple[int, int]:
         head = 0
         if need.waiting or (need.active and now >= self._short_until):
-            kept = need.wanted * need.reserves / (RESERVE_OF - need.reserves)
-            head = max(need.reserves, math.ceil(kept), self.whole // HEAD_OF, 2 * need.recent)
+            kept = with_reserves(need.wanted, need.reserves) - need.wanted
+            head = max(kept, self.whole // HEAD_OF, 2 * need.recent)
         most = self.named(factor)
         wish = min(most, max(self._first, need.wanted + head))
-        if factor < 1.0:
-            wish = max(wish, 1)  # who holds nothing names no limit, and it is to stay lowered
         if self._cap is not None:
             wish = min(wish, self._cap)
         if now < self._settles_at:
@@ -215,11 +238,9 @@ class Portion:
         return max(wish, need.spent), head
 
     def _wants(self, wish: int, head: int, need: Need, now: float) -> bool:
-        if max(self._wished, need.wanted) > self.granted or (
-            self._lacking > 0 and self.granted > 0
-        ):
+        if max(int(self._wished), need.wanted) > self.granted or (self._lacking and self.granted):
             return True  # it stands in line, or others do
-        if self.granted > 0 and now >= self._asked_at + RENEW_S:
+        if self._wished > 0 and now >= self._asked_at + RENEW_S:
             return True
         if wish > self.granted:
             return need.wanted > self.granted or self.granted < need.wanted + head // 2
@@ -229,11 +250,11 @@ class Portion:
         return spare > head + self.whole // 100  # a hundredth is not worth a request
 
     def _yield(self, need: Need) -> None:
-        if self._lacking <= 0 or self.granted <= 0:
+        if not (self._lacking and self.granted):
             return
         spare = max(0, self.granted - need.wanted)
         owed = int(self._debt) if self._debt >= max(1, self.granted // YIELDS) else 0
-        amount = math.ceil(min(self._lacking, max(spare, owed)))
+        amount = min(self._lacking, max(spare, owed))
         if amount > 0:
             self._debt = 0.0 if owed else self._debt
             self._cap = max(0, self.granted - amount)

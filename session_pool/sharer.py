@@ -13,7 +13,7 @@ then on `FLOOR_AT_ONCE`: exchanges on held leases go on (B27, decision 8).
 from __future__ import annotations
 
 import asyncio
-from math import ceil, floor
+from math import ceil
 from typing import Final, NamedTuple
 
 from session_pool.bells import TICK_S
@@ -23,7 +23,7 @@ from session_pool.errors import StoreUnavailable
 from session_pool.foundry import RESERVED, Limits, Part
 from session_pool.lapse import MARGIN
 from session_pool.model import FOREVER
-from session_pool.portions import Need, Portion
+from session_pool.portions import Need, Portion, with_reserves
 from session_pool.telemetry import log
 from session_pool.works import TELL_S, Works
 
@@ -59,7 +59,7 @@ class Wish(NamedTuple):
 
     portion: Portion
     name: str
-    amount: int
+    amount: float
     for_s: float
 
 
@@ -212,7 +212,7 @@ class Sharer:
             log.debug("a share of the limits could not be asked for", exc_info=error)
             portion.unheard()
             return False
-        portion.answered(floor(share.granted), share.lacking, factor)
+        portion.answered(share.granted, share.lacking, factor)
         return True
 
     def _heard(self, heard: bool) -> None:
@@ -224,7 +224,9 @@ class Sharer:
             if not self._unheard or self._portions[1].may_use(1.0, now):
                 # Beside what was sent while there was a share: that is not to close the floor.
                 sent = budget.demand(new_peak=False).in_minute
-                floor_of_minute = sent + ceil(limits.requests_per_minute / FLOOR_OF_MINUTE)
+                floor_of_minute = with_reserves(
+                    sent + ceil(limits.requests_per_minute / FLOOR_OF_MINUTE)
+                )
                 self._floors = (
                     min(FLOOR_AT_ONCE, limits.concurrent_requests),
                     min(floor_of_minute, limits.requests_per_minute),
