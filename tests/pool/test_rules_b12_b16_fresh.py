@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from session_pool import (
-    Agent,
-    AgentPolicy,
-    AgentUnavailable,
-    RequestLimits,
-    SessionGone,
-    SessionPool,
-)
-from session_pool.emulator import Emulator
+from session_pool import AgentPolicy, AgentUnavailable, RequestLimits, SessionGone
 from session_pool.events import (
     CreationUnsettled,
     SessionDeleted,
@@ -26,11 +14,8 @@ from session_pool.events import (
     SessionRetired,
     ThresholdsScaled,
 )
-from session_pool.stores.base import Store
-from session_pool.stores.open import open_store
 from session_pool.telemetry import PoolStats
 from tests.pool.house import LEFT, House, conserve, house, spin
-from tests.stores.awaiting import AwaitingStore, as_store
 
 pytestmark = pytest.mark.looptime
 
@@ -90,60 +75,6 @@ async def test_b13_never_more_in_a_minute_than_the_limit() -> None:
         await asyncio.gather(*(home.ask(f"c{n}") for n in range(100)))
         assert home.emu.audit().throttled == 0
         assert now() > 100
-
-
-@asynccontextmanager
-async def fleet(stores: list[Store], **limits: int) -> AsyncIterator[tuple[Emulator, list[Any]]]:
-    """Pools of one principal, each with its own way to the store they share."""
-    settings = {"create_latency_s": 0.5, "exchange_latency_s": 0.5}
-    async with Emulator(**settings, **limits) as emu, AsyncExitStack() as stack:
-        agents = {"orders": Agent(emu.agent_rid)}
-        policy = AgentPolicy(min_idle=1, acquire_timeout_s=None)
-        pools = [
-            await stack.enter_async_context(
-                SessionPool(
-                    url=emu.url,
-                    token=emu.token,
-                    policy=policy,
-                    agents=agents,
-                    store=store,
-                    limits=RequestLimits(**limits),
-                )
-            )
-            for store in stores
-        ]
-        yield emu, pools
-
-
-def asked(pools: list[Any], turns: int) -> list[Any]:
-    """So many turns of each pool, each of a conversation of its own."""
-    return [
-        pool.conversation("orders", f"p{number}c{turn}").ask(f"[[p{number}c{turn}]]")
-        for number, pool in enumerate(pools)
-        for turn in range(turns)
-    ]
-
-
-async def test_nodejs_spanner_1432_three_pools_keep_under_one_limit() -> None:
-    first = AwaitingStore(asyncio.get_running_loop().time, latency_s=0.002)
-    stores = [first, *(AwaitingStore(first._clock, shared=first) for _ in range(2))]
-    ways = [as_store(store) for store in stores]
-    async with fleet(ways, concurrent_requests=5, requests_per_minute=60) as (emu, pools):
-        await asyncio.gather(*asked(pools, 20))
-        assert emu.audit().throttled == 0
-        assert emu.requests("blocking_continue") == 60
-        assert now() < 10 * 60
-        for store in stores:
-            assert store.calls["share"] <= 2 * 2 * now() + 4
-
-
-@pytest.mark.looptime(False)
-async def test_nodejs_spanner_1432_processes_share_a_limit_through_sqlite(tmp_path: Path) -> None:
-    stores = [open_store(f"sqlite:///{tmp_path}/pool.db") for _ in range(3)]
-    async with fleet(stores, concurrent_requests=5, requests_per_minute=1000) as (emu, pools):
-        async with asyncio.timeout(45):
-            await asyncio.gather(*asked(pools, 5))
-        assert emu.audit().throttled == 0
 
 
 async def test_b13_exchanges_go_before_creations_and_those_before_upkeep() -> None:
