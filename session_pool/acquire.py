@@ -111,12 +111,14 @@ class Acquiring:
         self, desk: Desk, conversation: str, timeout_s: float | None
     ) -> Lease:
         """A conversation's session, held, for a handle that has no caller's line to tell."""
+        self.check()  # a handle may have come to another loop, or through a fork
         code = Acquiring.of_conversation.__code__
         patience_s = desk.policy.acquire_timeout_s if timeout_s is None else timeout_s
         return await self.lease(desk, Asked(conversation), patience_s, code, 0)
 
     async def forget(self, desk: Desk, conversation: str, *, delete_remote: bool) -> None:
         """Drop what a conversation has and had, once its turn in progress is over (B29)."""
+        self.check()
         self._refuse_own(desk, conversation)
         works = self._works
         asked, timeout_s = Asked(conversation), desk.policy.acquire_timeout_s
