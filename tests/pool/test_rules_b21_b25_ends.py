@@ -335,6 +335,8 @@ async def test_close_ends_subscriptions_and_what_was_never_opened_can_be_closed(
         subscription = home.pool.subscribe()
         await home.pool.aclose()
         assert [event async for event in subscription] == []
+        async with asyncio.timeout(1):  # and who comes too late does not wait for ever
+            assert [event async for event in home.pool.subscribe()] == []
 
 
 async def test_a_service_users_pool_closes_with_its_renewal() -> None:
