@@ -100,6 +100,7 @@ class Acquiring:
             self._refuse_own(desk, conversation)
         request = Request(self._works, self._refusal, desk, asked, timeout_s, first)
         grant = await request.run()
+        _end_earlier(desk, grant)
         if conversation is not None:
             desk.talking[conversation] = asyncio.current_task()
         lease = Lease(self._works, desk, grant, code, lasti)
@@ -111,12 +112,14 @@ class Acquiring:
         self, desk: Desk, conversation: str, timeout_s: float | None
     ) -> Lease:
         """A conversation's session, held, for a handle that has no caller's line to tell."""
+        self.check()  # a handle may have come to another loop, or through a fork
         code = Acquiring.of_conversation.__code__
         patience_s = desk.policy.acquire_timeout_s if timeout_s is None else timeout_s
         return await self.lease(desk, Asked(conversation), patience_s, code, 0)
 
     async def forget(self, desk: Desk, conversation: str, *, delete_remote: bool) -> None:
         """Drop what a conversation has and had, once its turn in progress is over (B29)."""
+        self.check()
         self._refuse_own(desk, conversation)
         works = self._works
         asked, timeout_s = Asked(conversation), desk.policy.acquire_timeout_s
@@ -145,6 +148,7 @@ class Acquiring:
         timeout_s = desk.policy.acquire_timeout_s
         request = Request(self._works, self._refusal, desk, asked, timeout_s, None)
         grant = await request.run(lease.place, give_up)
+        _end_earlier(desk, grant)
         if asked.conversation is not None:
             desk.talking[asked.conversation] = asyncio.current_task()
         lease.goes_on(grant, request.asked_at)
@@ -214,6 +218,13 @@ class Acquisition:
         return await self._acquiring.lease(
             self._desk, self._asked, self._timeout_s, self._code, self._lasti, self._first
         )
+
+
+def _end_earlier(desk: Desk, grant: Grant) -> None:
+    """Tell who held the session here before, and has not heard that it was taken away (B21)."""
+    earlier = desk.leases.get(grant.entry.id)
+    if earlier is not None and (lease := earlier()) is not None:
+        lease.lose("its session was taken away, and handed out again")
 
 
 def asking(

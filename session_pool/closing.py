@@ -59,8 +59,8 @@ class Closing:
         # A store that is away may keep nobody beyond this.
         works.end(deadline + AT_LEAST_S)
         for desk in self._desks.all():
-            for request in tuple(desk.waiting):
-                works.ring(request)
+            for request in tuple(desk.asking):  # who waits, and whose answer is on its way
+                request.give_up()
         while self._leases() and works.loop.time() < deadline:
             await works.wait(CLOSING, deadline)
         await self._creator.aclose(max(0.0, deadline - works.loop.time()))

@@ -70,6 +70,7 @@ class Desk:
         self.last_error: SessionPoolError | None = None
         self.counts = Counts({}, 0, 0, {})
         self.waiting: dict[str, Asked] = {}
+        self.asking: set[Any] = set()  # requests on the long way, which a close takes back
         self.creating: dict[str, str | None] = {}
         self.leases: dict[str, weakref.ref[Any]] = {}
         self.talking: dict[str, asyncio.Task[Any] | None] = {}

@@ -90,11 +90,7 @@ class Request:
         self._id = first.request if first is not None else ""
 
     async def run(
-        self,
-        place: int | None = None,
-        instead: Put | None = None,
-        *,
-        own_only: bool = False,
+        self, place: int | None = None, instead: Put | None = None, *, own_only: bool = False
     ) -> Grant:
         """Ask, wait and confirm until there is a session, or a reason why not.
 
@@ -105,6 +101,7 @@ class Request:
         """
         works, desk, first = self._works, self._desk, self._first
         answer = first.answer if first is not None else None
+        desk.asking.add(self)
         try:
             if first is None:
                 desk.asked_at = works.clock()
@@ -123,6 +120,7 @@ class Request:
                         works.withdraw(desk.key, self._id, for_s=PATIENCE_S)
                         place, self._id = answer.place, ""
                     else:
+                        self._check_open()
                         desk.waits.observe(works.loop.time() - self._began)
                         return confirmed
                 elif type(answer) is Refusal:
@@ -147,6 +145,15 @@ class Request:
                 if given_back is not None:
                     works.write(given_back, "give up")
             raise
+        finally:
+            desk.asking.discard(self)
+
+    def give_up(self) -> None:
+        """The pool closes: take it back while the store can be told; `run` raises next (B25)."""
+        if self._id:
+            self._works.withdraw(self._desk.key, self._id, for_s=PATIENCE_S)
+        self._works.ring(self._id)
+        self._id = ""
 
     def _want(self, own_only: bool) -> Want:
         want = self._desk.want(self._asked)
@@ -159,15 +166,12 @@ class Request:
         if works.local is not None:
             patience_s = 0.0 if self._last_look else FOREVER
             answer = works.local.take_nowait(
-                want,
-                self._id,
-                patience_s=patience_s,
-                note_version=version,
-                place=place,
+                want, self._id, patience_s=patience_s, note_version=version, place=place,
                 instead=instead,
-            )
+            )  # fmt: skip
         else:
             answer = await self._taken(want, place, instead)
+        self._check_open()
         self._desk.counts, counts, terms = answer.counts, answer.counts, self._desk.terms
         if counts.states.get("idle", 0) < terms.min_idle and type(answer) is not Ticket:
             works.on_change(self._desk.key, counts, None)
@@ -323,7 +327,8 @@ class Request:
         works, desk = self._works, self._desk
         await found_dead(works, desk, grant.entry, grant.entry.expires - grant.now)
         put = dead(desk.key, grant.entry, works.next_id(), desk.terms, holder=True)
-        if _first_time(grant):  # the conversation never had it: what it remembers is another one
+        if following(grant) is not None or grant.entry.fence == 1:
+            # The conversation never had it, perhaps nobody had: what it remembers is another one.
             put = put._replace(state=None)
         tell(works, desk, put, grant.entry)
         return put
@@ -332,6 +337,7 @@ class Request:
         """One GET decides (B2); None is death, and nothing but SessionNotFound is (B16)."""
         works, desk, attempt = self._works, self._desk, 0
         while True:
+            self._check_open()
             try:
                 async with asyncio.timeout_at(min(self._deadline, works.loop.time() + 1e6)):
                     return await works.paced.call(
@@ -390,11 +396,5 @@ class Request:
                     lost=not facts.accepted,
                 )
             )
-        if isinstance(answer, Done) and answer.entry is not None:
-            return grant._replace(entry=answer.entry)
-        return grant
-
-
-def _first_time(grant: Grant) -> bool:
-    """Whether the conversation, or anybody, cannot have had this session before."""
-    return following(grant) is not None or grant.entry.fence == 1
+        entry = answer.entry if isinstance(answer, Done) else None
+        return grant if entry is None else grant._replace(entry=entry)

@@ -210,6 +210,7 @@ class Bus:
 
     def __init__(self) -> None:
         self._subscriptions: list[Subscription] = []
+        self._closed = False
 
     @property
     def heard(self) -> bool:
@@ -219,7 +220,10 @@ class Bus:
     def subscribe(self) -> Subscription:
         """Hear of everything from this moment on."""
         subscription = Subscription(self)
-        self._subscriptions.append(subscription)
+        if self._closed:  # nothing will come any more
+            subscription.close()
+        else:
+            self._subscriptions.append(subscription)
         return subscription
 
     def forget(self, subscription: Subscription) -> None:
@@ -240,6 +244,7 @@ class Bus:
             log.log(level, "%s %s", event.name, shown, extra={"event": event.name, **details})
 
     def close(self) -> None:
-        """End every subscription."""
+        """End every subscription, and those that come after."""
+        self._closed = True
         for subscription in tuple(self._subscriptions):
             subscription.close()

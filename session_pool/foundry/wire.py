@@ -14,7 +14,14 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+)
 from pydantic.alias_generators import to_camel
 
 from session_pool.errors import RemoteMalformed
@@ -39,7 +46,19 @@ def _rfc_3339(value: object) -> object:
     raise ValueError("not an instant")
 
 
-Instant = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
+def _in_utc(value: datetime) -> datetime:
+    """The same instant, with nothing of pydantic's in it.
+
+    Its time zones crash the interpreter as that ends, where they are freed late: what is kept of a
+    session for as long as the process lives must not hold one.
+    """
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:  # within hours of the first or the last instant that Python can hold
+        return value.replace(tzinfo=UTC)
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_rfc_3339), AfterValidator(_in_utc)]
 
 
 class _Wire(BaseModel):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
 from typing import Final, NamedTuple, cast
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from session_pool.errors import ConfigError
 from session_pool.stores.base import Store
@@ -46,7 +46,7 @@ def open_store(url: str, *, clock: Callable[[], float]) -> Store:
         ConfigError: the URL names no engine, or has parts that mean nothing, or its driver is not
             installed; the message says which `pip install` mends that.
     """
-    parts = urlsplit(url)
+    parts = _parts(url)
     if parts.scheme != "memory":
         return cast("Store", _engine(url).from_url(url, clock=clock))
     unknown = sorted(set(parse_qs(parts.query, keep_blank_values=True)) - {"namespace"})
@@ -73,13 +73,25 @@ def migrate(url: str) -> str:
         ConfigError: this engine has no schema, or the URL cannot be meant.
         StoreError: it cannot be reached, or is of a later release.
     """
-    if urlsplit(url).scheme == "memory" or not hasattr(engine := _engine(url), "migrate"):
-        raise ConfigError(f"store: {urlsplit(url).scheme}:// has no schema, so nothing to migrate")
+    scheme = _parts(url).scheme
+    if scheme == "memory" or not hasattr(engine := _engine(url), "migrate"):
+        raise ConfigError(f"store: {scheme}:// has no schema, so nothing to migrate")
     return cast("str", engine.migrate(url))
 
 
+def _parts(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        # Not quoted: a password may stand in it, and be what cannot be read.
+        raise ConfigError(
+            "store: the URL cannot be read; write odd characters of user and password in percent, "
+            "as %5B for ["
+        ) from None
+
+
 def _engine(url: str) -> ModuleType:
-    scheme = urlsplit(url).scheme
+    scheme = _parts(url).scheme
     engine = _ENGINES.get(scheme)
     if engine is None:
         raise ConfigError(f"store: {scheme or 'a text without ://'!r} is no engine; use {KNOWN}")

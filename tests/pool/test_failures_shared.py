@@ -11,6 +11,7 @@ from session_pool import (
     AcquireTimeout,
     AgentPolicy,
     ContextLost,
+    Conversation,
     PoolClosed,
     RemoteRejected,
     SessionPool,
@@ -24,7 +25,16 @@ from session_pool.events import (
     StoreBack,
     TaskRestarted,
 )
-from tests.pool.house import COLD, LEFT, conserve, distant_store, house, outcome, spin
+from tests.pool.house import (
+    COLD,
+    LEFT,
+    OTHER_RID,
+    conserve,
+    distant_store,
+    house,
+    outcome,
+    spin,
+)
 
 pytestmark = pytest.mark.looptime
 
@@ -109,22 +119,25 @@ def test_gunicorn_1953_a_pool_made_before_a_fork_says_so() -> None:
 
 
 def test_redis_py_3351_a_pool_in_another_event_loop_says_so() -> None:
-    async def elsewhere(pool: SessionPool, agent: str) -> None:
+    async def elsewhere(pool: SessionPool, agent: str, talk: Conversation) -> None:
         for use in (
             lambda: pool.acquire(agent),
             lambda: pool.conversation(agent, "a"),
         ):
             with pytest.raises(PoolClosed, match="another event loop"):
                 use()
-        with pytest.raises(PoolClosed, match="another event loop"):
-            await pool.aclose()
+        for call in (pool.aclose(), talk.ask("x"), talk.start_over(), talk.forget()):
+            with pytest.raises(PoolClosed, match="this pool was opened in another event loop"):
+                await call
 
     async def main() -> None:
         async with (
             Emulator() as emu,
             SessionPool(url=emu.url, token=emu.token, policy=COLD) as pool,
         ):
-            await asyncio.to_thread(asyncio.run, elsewhere(pool, emu.agent_rid))
+            talk = pool.conversation(OTHER_RID, "a")
+            await asyncio.to_thread(asyncio.run, elsewhere(pool, emu.agent_rid, talk))
+            assert pool.stats().created == 0
             async with pool.acquire(emu.agent_rid) as lease:
                 lease.mark_unused()
 

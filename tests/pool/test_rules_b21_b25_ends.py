@@ -212,6 +212,40 @@ async def test_close_refuses_newcomers_and_fails_waiters() -> None:
         await closing
 
 
+@pytest.mark.parametrize("after_s", [0.0, 0.001, 0.003, 0.005])
+async def test_close_takes_back_what_is_being_granted(after_s: float) -> None:
+    # Its answer comes when the pool is closed: nobody would renew such a lease, or hear of its end.
+    store = distant_store()
+    store.durable, store.latency_s = True, 0.003
+    async with house(pool={"store": store}) as home:
+        await (await home.lease()).release(unused=True)
+        asked = asyncio.create_task(outcome(home.lease()))
+        await asyncio.sleep(after_s)
+        await home.pool.aclose(timeout=1)
+        refused = await asked
+        assert isinstance(refused, PoolClosed), refused
+        assert "the pool is closed" in str(refused)
+        counts, _ = await store.inner.read(home.pool._desks.of(home.agent).key)
+        assert (counts.of("leased"), counts.of("idle"), counts.waiting) == (0, 1, 0)
+
+
+async def test_close_takes_back_what_is_being_confirmed() -> None:
+    store = distant_store()
+    store.durable = True
+    async with house(pool={"store": store}, lifetime_s=3600.0) as home:
+        await home.ask("a")
+        await asyncio.sleep(3590)  # so near its end that one GET decides
+        home.emu.hold("get")
+        asked = asyncio.create_task(outcome(home.lease(conversation="a")))
+        await home.emu.wait_for(lambda: home.emu.in_flight("get"))
+        await home.pool.aclose(timeout=1)
+        refused = await asked
+        assert isinstance(refused, PoolClosed), refused
+        assert "the pool is closed" in str(refused)
+        counts, _ = await store.inner.read(home.pool._desks.of(home.agent).key)
+        assert (counts.of("leased"), counts.of("parked")) == (0, 1)
+
+
 @pytest.mark.parametrize("latency_s", [3.0, 300.0])
 async def test_close_settles_creations_in_flight(latency_s: float) -> None:
     policy = AgentPolicy(min_idle=4, create_timeout_s=1000)
@@ -301,6 +335,8 @@ async def test_close_ends_subscriptions_and_what_was_never_opened_can_be_closed(
         subscription = home.pool.subscribe()
         await home.pool.aclose()
         assert [event async for event in subscription] == []
+        async with asyncio.timeout(1):  # and who comes too late does not wait for ever
+            assert [event async for event in home.pool.subscribe()] == []
 
 
 async def test_a_service_users_pool_closes_with_its_renewal() -> None:

@@ -226,6 +226,29 @@ async def test_what_another_took_away_is_told_by_the_next_renewal() -> None:
         await home.until(lambda: home.pool.stats().leased == 0)
 
 
+@pytest.mark.parametrize("released", [False, True])
+async def test_an_old_leases_end_does_not_touch_the_next_one_of_its_session(released: bool) -> None:
+    # Taken away by another process, and handed out again here before the old holder has heard.
+    store = distant_store()
+    async with house(pool={"store": store}) as home:
+        old = await home.lease(conversation="a")
+        key = home.pool._desks.of(home.agent).key
+        (entry,) = await store.inner.find(key)
+        store.inner.put_nowait(change(key, entry, "theirs", "parked", facts=entry.facts))
+        new = await asyncio.create_task(home.pool.acquire(home.agent, conversation="a")._begin())
+        assert new.fence > old.fence
+        assert old.lost.is_set()
+        if released:
+            await old.release()
+        else:
+            with pytest.raises(LeaseLost):
+                await old.touch()
+        await asyncio.sleep(3 * TTL_S)
+        assert not new.lost.is_set()
+        await new.touch()
+        await new.release()
+
+
 async def test_a_lease_that_is_released_while_it_is_renewed_is_not_lost() -> None:
     store = distant_store()
     async with house(pool={"store": store}) as home:

@@ -281,6 +281,16 @@ async def test_a_cancelled_waiter_is_withdrawn_as_soon_as_the_store_is_back() ->
 # ------------------------------------------------------------------------------ another epoch
 
 
+async def test_no_store_has_forgotten_anything_as_a_pool_opens(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with house(pool={"store": distant_store()}) as home:
+        await (await home.lease()).release()
+        await asyncio.sleep(60)
+        assert not home.happened(StoreForgot)
+    assert "StoreForgot" not in caplog.text
+
+
 async def test_a_wiped_store_is_told_what_is_held_and_the_leases_go_on() -> None:
     store = distant_store()
     async with house(pool={"store": store}, exact=False) as home:

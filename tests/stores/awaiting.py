@@ -76,7 +76,7 @@ class AwaitingStore:
     """
 
     durable = False
-    epoch = "memory"
+    epoch = ""  # it is learnt from the other side
 
     def __init__(
         self,
@@ -145,6 +145,7 @@ class AwaitingStore:
     async def open(self) -> None:
         """Connect."""
         await self._way()
+        self.epoch = self.epoch or "memory"
 
     async def aclose(self) -> None:
         """Let go."""

@@ -184,6 +184,7 @@ async def test_what_keeps_rings_away_is_refused(monkeypatch: pytest.MonkeyPatch)
         ("postgresql://u:secret@host/db?namespace", "cannot be read"),
         ("postgresql://u:secret@[host/db", "cannot be read"),
         ("postgresql://u:se#cret@host/db", "#"),
+        ("postgresql://u:12?secret=b@host/db", "'?'"),
         ("postgresql://u:secret@host:port/db", "port"),
     ],
 )

@@ -55,6 +55,10 @@ def guarded() -> Iterator[Server]:
         ("rediss://host?ssl_ca_certs=/nowhere/ca.pem", "ssl_ca_certs"),
         ("redis://host?unix=/run/redis.sock", "unix="),
         ("redis://:pass#word@host", "'#'"),
+        ("redis://:12?word@host", "'?'"),
+        ("redis://:12?word=b@host", "'?'"),
+        ("redis://:[word@host", "cannot be read"),
+        ("redis://:\u2100word@host", "cannot be read"),
     ],
 )
 def test_a_url_that_cannot_be_meant_is_refused(url: str, named: str) -> None:

@@ -95,6 +95,11 @@ async def test_a_directory_that_is_not_there(short_path: Path) -> None:
         await store_at(short_path / "nowhere" / "pool.db").open()
 
 
+async def test_a_name_that_is_too_long(short_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no file can be at .*: File name too long"):
+        await store_at(short_path / ("x" * 300)).open()
+
+
 async def test_a_path_that_is_a_directory(short_path: Path) -> None:
     with pytest.raises(ConfigError, match="is a directory"):
         await store_at(short_path).open()

@@ -60,6 +60,10 @@ def address_of(url: str) -> Address:
         ) from None
     names = [name for name, _ in options]
     unknown = sorted(set(names) - DRIVER_OPTIONS - {"namespace"})
+    if unknown and "@" in parts.query:  # not named: they are of the password
+        raise ConfigError(
+            "store: the URL has a '?' before its '@'; percent-encode it in a password, as %3F"
+        )
     if unknown:
         known = ", ".join(("namespace", *sorted(DRIVER_OPTIONS)))
         raise ConfigError(f"store: no option {', '.join(unknown)} in the URL; there are {known}")

@@ -104,6 +104,11 @@ def address_of(url: str) -> Address:
 def _options(parts: SplitResult) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in OPTIONS and "@" in parts.query:  # not named: it is of the password
+            raise ConfigError(
+                "store: the redis URL has a '?' before its '@'; percent-encode it in a password, "
+                "as %3F"
+            )
         if name not in OPTIONS:
             raise ConfigError(
                 f"store: the redis URL has an unknown option {name!r}; there are "

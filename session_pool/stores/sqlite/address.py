@@ -88,7 +88,11 @@ def check_place(path: Path) -> None:
             f"{sqlite3.sqlite_version}; use a newer Python"
         )
     folder = path.parent
-    if path.is_dir():
+    try:
+        directory = path.is_dir()
+    except OSError as error:  # a name that is too long, for one
+        raise ConfigError(f"store: no file can be at {path}: {error.strerror}") from error
+    if directory:
         raise ConfigError(f"store: {path} is a directory; add a file name to it")
     if not folder.is_dir():
         raise ConfigError(f"store: the directory {folder} does not exist; create it first")
