@@ -16,7 +16,7 @@ from session_pool.desk import Desk
 from session_pool.errors import RemoteRejected, SessionGone, SessionPoolError
 from session_pool.events import Mislabelled, QuarantineEnded, SessionDeleted, SessionRetired
 from session_pool.foundry import Urgency
-from session_pool.model import Counts, Entry, PoolKey, Sighting, State
+from session_pool.model import FOREVER, Counts, Entry, PoolKey, Sighting, State
 from session_pool.notes import found_dead, outlived, tell
 from session_pool.rules import buried, change, dead, deletes, replaced, surplus
 from session_pool.space import Done, Put
@@ -29,6 +29,9 @@ BATCH: Final = 200
 
 CLAIM_S: Final = 60.0
 """How long a claim keeps others off; what failed is tried again after that."""
+
+NAP_S: Final = 60.0
+"""Upkeep never sleeps longer: a machine that slept has a clock ahead of its timers (B20)."""
 
 LOOK_TIMEOUT_S: Final = 30.0
 """For one request of upkeep: nobody waits for it."""
@@ -56,15 +59,19 @@ class Keeper:
         self._attend = attend
         self._trimming: set[Desk] = set()
         self._verifying: set[Desk] = set()
+        self._sooner = FOREVER  # what falls due that the round under way may not have seen
 
     async def run(self) -> None:
         """Look after what falls due, for ever."""
         while True:
+            self._sooner = FOREVER
             looking, next_in_s = await self._round()
             if looking is not None:
-                works = self._works
-                works.wake_at = works.clock() + next_in_s
-                await works.wait(UPKEEP, works.loop.time() + next_in_s)
+                works, now = self._works, self._works.clock()
+                nap_s = max(0.0, min(next_in_s, self._sooner - now, NAP_S))
+                works.wake_at = now + nap_s
+                await works.wait(UPKEEP, works.loop.time() + nap_s)
+                works.wake_at = 0.0
 
     async def step(self) -> None:
         """Look once after everything that is due now, and see it through."""
@@ -77,9 +84,11 @@ class Keeper:
     def poke(self, in_s: float) -> None:
         """Something falls due in so many seconds; wake up in time."""
         works = self._works
-        if works.clock() + in_s < works.wake_at:
+        now, wake_at = works.clock(), works.wake_at
+        if now + in_s < wake_at or 0.0 < wake_at <= now:  # the clock jumped, the timer did not
             works.wake_at = 0.0
             works.ring(UPKEEP)
+        self._sooner = min(self._sooner, now + in_s)
 
     def trim(self, desk: Desk, counts: Counts) -> None:
         """Retire what is replaced or above its cap, if anything is."""
