@@ -45,6 +45,9 @@ class Desk:
         holder: this process.
         local: leases are without end, since the store ends with the process (B21).
         bus: where the news of scaled thresholds goes.
+
+    Attributes:
+        stranger: only other processes serve it; here it is looked after and nothing more.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Desk:
         self.key = key
         self.policy = policy
         self.listed = listed
+        self.stranger = False
         self.terms: Terms = policy.terms()
         self.noted = Noted(NO_NOTE, 0, 0.0, True)
         self.noted_at = 0.0

@@ -44,21 +44,22 @@ class Keeper:
 
     Args:
         works: the pool's means.
-        desk_of: the agent of a key.
-        attend: told of an agent whose counts may call for a creation.
+        desk_of: the agent of a key; None for a key that this pool cannot act for.
+        desks: the agents that this process serves.
     """
 
     def __init__(
         self,
         works: Works,
-        desk_of: Callable[[PoolKey], Desk],
-        attend: Callable[[Desk, Counts], None],
+        desk_of: Callable[[PoolKey], Desk | None],
+        desks: Callable[[], list[Desk]],
     ) -> None:
         self._works = works
         self._desk_of = desk_of
-        self._attend = attend
+        self._desks = desks
         self._trimming: set[Desk] = set()
         self._verifying: set[Desk] = set()
+        self._glanced_at = works.loop.time()
         self._sooner = FOREVER  # what falls due that the round under way may not have seen
 
     async def run(self) -> None:
@@ -66,6 +67,7 @@ class Keeper:
         while True:
             self._sooner = FOREVER
             looking, next_in_s = await self._round()
+            await self._glance()
             if looking is not None:
                 works, now = self._works, self._works.clock()
                 nap_s = max(0.0, min(next_in_s, self._sooner - now, NAP_S))
@@ -115,26 +117,40 @@ class Keeper:
         works = self._works
         due = await works.store.due(works.holder, limit=BATCH, for_s=CLAIM_S)
         looking: set[asyncio.Task[None]] = set()
-        verify: defaultdict[PoolKey, list[Entry]] = defaultdict(list)
+        verify: defaultdict[Desk, list[Entry]] = defaultdict(list)
         for key, entry in due.entries:
             desk = self._desk_of(key)
+            if desk is None:
+                log.debug("what is due of %s is for a pool of its own", key.host)
+                continue
             todo = upkeep(key, entry, due.now, works.next_id(), desk.terms)
             if isinstance(todo, Put):
                 await self._carry_out(desk, entry, todo)
             elif todo == "verify":
-                verify[key].append(entry)
+                verify[desk].append(entry)
             elif todo == "fill":
                 await works.put(change(key, entry, works.next_id(), None))
             elif todo == "verdict":
                 looking.add(works.spawn(self._judge(desk, entry, due.now), "verdict"))
             else:
                 looking.add(works.spawn(self._delete(desk, entry, due.now), "delete"))
-        for key, entries in verify.items():
-            desk = self._desk_of(key)
+        for desk, entries in verify.items():
             if desk not in self._verifying:  # a list under way looks at all of them (B13)
                 self._verifying.add(desk)
                 looking.add(works.spawn(self._verify(desk, entries, due.now), "verify"))
         return (None if len(due.entries) == BATCH else looking), due.next_in_s
+
+    async def _glance(self) -> None:
+        """See how the warm agents stand, as others left them; they may have died of it (B28)."""
+        works = self._works
+        if works.local is not None or works.loop.time() < self._glanced_at + NAP_S:
+            return
+        self._glanced_at = works.loop.time()
+        for desk in self._desks():
+            if desk.target(works.clock()):
+                counts, noted = await works.store.read(desk.key)
+                desk.take_note(noted, works.clock())
+                works.on_change(desk.key, counts, None)
 
     async def _carry_out(self, desk: Desk, entry: Entry, put: Put) -> None:
         if isinstance(await self._works.put(put), Done):

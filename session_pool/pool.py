@@ -158,7 +158,7 @@ class SessionPool:
             raise PoolClosed("a pool is opened once; make another one")
         self._loop = asyncio.get_running_loop()
         clock, at = clock_of(self._loop), self._store_at
-        store = open_store(at, clock=clock) if isinstance(at, str) else at
+        store = open_store(at, clock=clock, realm=self._host) if isinstance(at, str) else at
         clock = store.clock if isinstance(store, LocalStore) else clock
         paced = Paced(self._api, Budget(self._limits))
         self._works = works = Works(store, paced, self._bus, clock)
@@ -167,7 +167,7 @@ class SessionPool:
         self._named = desks.by_name
         self._acquiring = Acquiring(works, self._check, self._refused)
         self._creator = Creator(works, desks.all, self._rewish)
-        self._keeper = Keeper(works, desks.by_key.__getitem__, self._creator.attend)
+        self._keeper = Keeper(works, desks.at, desks.all)
         try:
             await store.open()
             await check_identity(store, self._host, PRINCIPAL, self._auth)
@@ -356,6 +356,8 @@ class SessionPool:
             self._keeper.poke(deadline_in_s)
         if self._refusal is not None:
             self._works.ring(CLOSING)
+            return
+        if desk.stranger:
             return
         states = counts.states
         if counts.new or states.get("idle", 0) < desk.terms.min_idle:

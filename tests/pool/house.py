@@ -207,3 +207,18 @@ async def another(
         url=home.emu.url, token=home.emu.token, policy=policy, agents=agents, store=store
     ) as pool:
         yield pool
+
+
+async def kill(pool: SessionPool, store: AwaitingStore) -> None:
+    """End a process as `kill -9` does: nothing more leaves it, and it tells nobody.
+
+    Args:
+        pool: on a store of its own way.
+        store: that way; nothing gets through any more.
+    """
+    store.away = True
+    tasks = {task for task in pool._works._tasks if not task.done()}
+    for task in tasks:
+        task.cancel()
+    await spin(5)
+    await pool.aclose(0)
