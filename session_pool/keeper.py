@@ -21,7 +21,7 @@ from session_pool.notes import found_dead, outlived, tell
 from session_pool.rules import buried, change, dead, deletes, replaced, surplus
 from session_pool.space import Done, Put
 from session_pool.telemetry import log
-from session_pool.verdicts import PAGE, Evidence, alive, upkeep, verdict, verify_by_list
+from session_pool.verdicts import PAGE, SOON_S, Evidence, alive, upkeep, verdict, verify_by_list
 from session_pool.works import Works
 
 BATCH: Final = 200
@@ -70,7 +70,7 @@ class Keeper:
             await self._glance()
             if looking is not None:
                 works, now = self._works, self._works.clock()
-                nap_s = max(0.0, min(next_in_s, self._sooner - now, NAP_S))
+                nap_s = max(SOON_S, min(next_in_s, self._sooner - now, NAP_S))
                 works.wake_at = now + nap_s
                 await works.wait(UPKEEP, works.loop.time() + nap_s)
                 works.wake_at = 0.0

@@ -58,9 +58,10 @@ def upkeep(
             if timeout_s is not None and idled_s >= timeout_s:
                 left = facts._replace(reason="park_timeout")
                 return change(key, entry, op, "retiring", facts=left, deadline_in_s=0.0)
-            again_s = max(SOON_S, parked_for(remaining_s, facts.lifetime_s, terms))
+            again_s = parked_for(remaining_s, facts.lifetime_s, terms)
             if timeout_s is not None:
                 again_s = min(again_s, timeout_s - idled_s)
+            again_s = max(SOON_S, again_s)
             return change(key, entry, op, "parked", deadline_in_s=again_s)
         case "quarantined":
             return "verdict"

@@ -16,7 +16,7 @@ from session_pool.model import FOREVER, Counts, Entry, Facts, PoolKey, Session, 
 from session_pool.policy import AgentPolicy
 from session_pool.rules import CHANGES, Ending, creations, ended, fresh_for, scaled, wish
 from session_pool.space import Guard, Put
-from session_pool.verdicts import Evidence, upkeep, verdict
+from session_pool.verdicts import SOON_S, Evidence, upkeep, verdict
 from session_pool.works import GOLDEN
 
 KEY: Final = PoolKey("stack.example.com", "default", "ri.aip-agents..agent.1")
@@ -262,6 +262,9 @@ def test_a_parked_session_left_alone_for_too_long_is_retired() -> None:
     assert (early.state, early.deadline_in_s) == ("parked", 1.0)
     assert isinstance(late, Put)
     assert late.state == "retiring"
+    nearly = upkeep(KEY, parked, 60.0 - 1e-11, "op", terms)  # as rounding may have it
+    assert isinstance(nearly, Put)
+    assert (nearly.state, nearly.deadline_in_s) == ("parked", SOON_S)
 
 
 def seen(messages: int = 0, *, touched: bool = False) -> Sighting:
