@@ -16,8 +16,10 @@ from session_pool.desk import Desk
 from session_pool.errors import RemoteRejected, SessionGone, SessionPoolError
 from session_pool.events import Mislabelled, QuarantineEnded, SessionDeleted, SessionRetired
 from session_pool.foundry import Urgency
+from session_pool.lineage import KEPT_S, recalled
 from session_pool.model import FOREVER, Counts, Entry, PoolKey, Sighting, State
 from session_pool.notes import found_dead, outlived, tell
+from session_pool.orphans import Orphans
 from session_pool.rules import buried, change, dead, deletes, replaced, surplus
 from session_pool.space import Done, Put
 from session_pool.telemetry import log
@@ -46,6 +48,7 @@ class Keeper:
         works: the pool's means.
         desk_of: the agent of a key; None for a key that this pool cannot act for.
         desks: the agents that this process serves.
+        orphans: who looks for lost sessions.
     """
 
     def __init__(
@@ -53,10 +56,12 @@ class Keeper:
         works: Works,
         desk_of: Callable[[PoolKey], Desk | None],
         desks: Callable[[], list[Desk]],
+        orphans: Orphans,
     ) -> None:
         self._works = works
         self._desk_of = desk_of
         self._desks = desks
+        self._orphans = orphans
         self._trimming: set[Desk] = set()
         self._verifying: set[Desk] = set()
         self._glanced_at = works.loop.time()
@@ -117,7 +122,9 @@ class Keeper:
         works = self._works
         due = await works.store.due(works.holder, limit=BATCH, for_s=CLAIM_S)
         looking: set[asyncio.Task[None]] = set()
+        ahead_s = due.now - works.clock()
         verify: defaultdict[Desk, list[Entry]] = defaultdict(list)
+        lost: defaultdict[Desk, list[Entry]] = defaultdict(list)
         for key, entry in due.entries:
             desk = self._desk_of(key)
             if desk is None:
@@ -128,6 +135,10 @@ class Keeper:
                 await self._carry_out(desk, entry, todo)
             elif todo == "verify":
                 verify[desk].append(entry)
+            elif todo == "search":
+                lost[desk].append(entry)
+            elif todo == "recall":
+                await self._recall(desk, entry)
             elif todo == "fill":
                 await works.put(change(key, entry, works.next_id(), None))
             elif todo == "verdict":
@@ -138,6 +149,9 @@ class Keeper:
             if desk not in self._verifying:  # a list under way looks at all of them (B13)
                 self._verifying.add(desk)
                 looking.add(works.spawn(self._verify(desk, entries, due.now), "verify"))
+        for desk, entries in lost.items():
+            search = self._orphans.search(desk, entries, ahead_s)
+            looking.add(works.spawn(search, "search"))
         return (None if len(due.entries) == BATCH else looking), due.next_in_s
 
     async def _glance(self) -> None:
@@ -157,6 +171,14 @@ class Keeper:
             tell(self._works, desk, put, entry)
             if put.state == "gone":
                 self._retired(desk, entry, "presumed dead")
+
+    async def _recall(self, desk: Desk, entry: Entry) -> None:
+        """Forget the RID of what was ours, unless a lost session is still looked for (B12)."""
+        works = self._works
+        counts, _ = await works.store.read(desk.key)
+        state: State | None = "chore" if counts.of("unsettled") else None
+        put = change(desk.key, entry, works.next_id(), state, deadline_in_s=KEPT_S)
+        await works.put(put)
 
     # ------------------------------------------------------------------ quarantine
 
@@ -279,7 +301,8 @@ class Keeper:
 
     async def _delete(self, desk: Desk, entry: Entry, now: float) -> None:
         works, reason = self._works, entry.facts.reason or "retired"
-        if deletes(entry.facts, desk.terms) and entry.rid and entry.expires > now:
+        left = bool(entry.rid) and entry.expires > now
+        if left and deletes(entry.facts, desk.terms):
             try:
                 await works.paced.call(
                     Urgency.VERIFY,
@@ -289,17 +312,21 @@ class Keeper:
                     timeout_s=LOOK_TIMEOUT_S,
                 )
             except SessionGone:
-                pass  # that is what was wanted
+                left = False  # that is what was wanted
             except RemoteRejected as error:
                 log.warning("a retired session may not be deleted: %s", error)
             except SessionPoolError as error:
                 log.debug("a retired session is deleted later", exc_info=error)
                 return
             else:
+                left = False
                 works.bus.publish(
                     SessionDeleted(agent_rid=desk.rid, session_rid=entry.rid, reason=reason)
                 )
-        await works.put(buried(desk.key, entry, works.next_id(), desk.terms))
+        put = buried(desk.key, entry, works.next_id(), desk.terms)
+        if left and put.state is None and not entry.facts.exchanges:
+            put = recalled(put, entry, (await works.store.read(desk.key))[0])
+        await works.put(put)
 
     def _retired(self, desk: Desk, entry: Entry, reason: str) -> None:
         self._works.bus.publish(

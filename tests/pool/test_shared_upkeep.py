@@ -95,3 +95,25 @@ async def test_keys_of_another_stack_are_left_alone() -> None:
         await asyncio.sleep(300)
         assert (await store.read(key))[0].of("chore") == 1
         assert not home.happened(TaskRestarted)
+
+
+# ------------------------------------------------------------------------------ the warm target
+
+
+async def test_the_warm_target_is_met_though_the_process_that_was_at_it_died() -> None:
+    store = distant_store()
+    theirs = AwaitingStore(store._clock, shared=store)
+    policy = AgentPolicy(min_idle=2)
+    async with house(
+        policy=policy, pool={"store": store}, create_latency_s=5.0, lifetime_s=86_400.0
+    ) as home:
+        await home.pool.ready(30)
+        agents = {home.agent: Agent(home.emu.agent_rid)}
+        async with peer(home, theirs, policy=policy, agents=agents) as other:
+            leases = [await other.acquire(home.agent) for _ in range(2)]
+            assert all(lease.rid for lease in leases)
+            await asyncio.sleep(2.0)  # its creations are under way
+            await kill(other, theirs)
+        await asyncio.sleep(120.0)
+        await home.pool.ready(30)
+        assert (await counts_of(store, home, home.emu.agent_rid)).of("idle", "ageing") == 2

@@ -245,8 +245,10 @@ def test_a_parked_session_is_looked_at_before_two_lifetimes_past_its_end(
         (entry("quarantined"), 1.0, "verdict"),
         (entry("retiring"), 1.0, "delete"),
         (entry("gone", conversation="c"), 1.0, None),
-        (entry("unsettled"), 1.0, None),
-        (entry("chore"), 1.0, "fill"),
+        (entry("creating"), 1.0, "unsettled"),
+        (entry("unsettled"), 1.0, "search"),
+        (entry("chore", rid=""), 1.0, "fill"),
+        (entry("chore"), 1.0, "recall"),
     ],
 )
 def test_what_upkeep_does(due: Entry, now: float, todo: str | None) -> None:
