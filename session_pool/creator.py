@@ -235,7 +235,7 @@ class Creator:
             # The store has forgotten that it was under way, or it was given up for lost; that is
             # no reason to lose it (B12, B27). Somebody may have found it meanwhile.
             doubtful = record == "taken" or works.clock() >= claim.ends
-            answer = await works.put(returned(put, works.next_id(), doubtful=doubtful))
+            answer = await works.put(returned(put, works.next_id(), desk.terms, doubtful=doubtful))
             if record == "taken":
                 await self._claims.drop(claim)
             if not isinstance(answer, Done):

@@ -158,20 +158,23 @@ def recalled(put: Put, entry: Entry, counts: Counts) -> Put:
     return put._replace(state="chore", unbind=True, deadline_in_s=KEPT_S)
 
 
-def returned(put: Put, op: str, *, doubtful: bool) -> Put:
+def returned(put: Put, op: str, terms: Terms, *, doubtful: bool) -> Put:
     """What a session becomes whose creation is on record no more.
 
     Args:
         put: what it would have become.
         op: id of the request.
+        terms: the agent's.
         doubtful: the creation was given up for lost, so its session may have been found, handed
-            out and retired meanwhile: it is looked at before anybody gets it (B4).
+            out and retired meanwhile: nobody gets it before any exchange in it would be over, and
+            a look has shown that there was none (B4, B22).
     """
     put = put._replace(id=put.rid or put.id, op=op, version=None)
     if not doubtful or put.state != "idle" or put.facts is None:
         return put
     facts = put.facts._replace(trouble="unused")
-    return put._replace(state="quarantined", facts=facts, deadline_in_s=0.0)
+    look_s = terms.exchange_timeout_s
+    return put._replace(state="quarantined", facts=facts, deadline_in_s=look_s)
 
 
 def _sought(lost: Entry) -> Sought:

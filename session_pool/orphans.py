@@ -21,12 +21,10 @@ from session_pool.rules import change
 from session_pool.space import Done, Put
 from session_pool.telemetry import log
 from session_pool.verdicts import PAGE
+from session_pool.verifying import LOOK_TIMEOUT_S
 from session_pool.works import Works
 
 CREATING: Final[tuple[State, ...]] = ("creating",)
-
-LOOK_TIMEOUT_S: Final = 30.0
-"""For one request: nobody waits for it."""
 
 AGAIN_S: Final = 30.0
 """Until a creation is looked for again that one under way may have been confused with."""
@@ -63,7 +61,7 @@ class Orphans:
             lost: its unsettled creations that are due, claimed by this process.
             ahead_s: the store's clock less this pool's.
         """
-        works = self._works
+        works, listed_at = self._works, self._works.clock() + ahead_s
         try:
             found = await self._found(desk, lost, ahead_s)
         except RemoteRejected as error:
@@ -82,7 +80,7 @@ class Orphans:
         pairs, again = matches(lost, unknown, under_way, desk.fresh_messages)
         paired = {entry.id for entry, _ in pairs}
         for entry in (entry for entry in lost if entry.id not in paired):
-            left_s = closes(entry) - works.clock() - ahead_s
+            left_s = closes(entry) - listed_at  # what was made since then the list does not show
             if entry.id in again:
                 await self._later(desk, entry, AGAIN_S)
             elif left_s > 0:

@@ -90,19 +90,21 @@ async def test_b12_what_was_given_up_for_lost_is_not_sent() -> None:
     store = distant_store()
     theirs = AwaitingStore(store._clock, shared=store)
     faults = ["create:1:429:retry_after=30"]
-    async with house(policy=BRIEF, pool={"store": store}, faults=faults) as home:
-        async with another_process(home, theirs) as other:
-            waiting = asyncio.create_task(outcome(other.acquire(home.agent, timeout=3)))
-            await asyncio.sleep(4.0)
-            theirs.away = True
-            await home.until(lambda: home.pool.stats().unsettled == 1, within_s=30)
-            await waiting
-            await asyncio.sleep(30.0)  # its turn would have come
-            theirs.away = False
-            await asyncio.sleep(5.0)
-            assert home.emu.requests("create") == 1
-            counts = await counts_of(home, store)
-            assert counts.of("creating", "unsettled") == 0  # nothing is left to be looked for
+    async with (
+        house(policy=BRIEF, pool={"store": store}, faults=faults) as home,
+        another_process(home, theirs) as other,
+    ):
+        waiting = asyncio.create_task(outcome(other.acquire(home.agent, timeout=3)))
+        await asyncio.sleep(4.0)
+        theirs.away = True
+        await home.until(lambda: home.pool.stats().unsettled == 1, within_s=30)
+        await waiting
+        await asyncio.sleep(30.0)  # its turn would have come
+        theirs.away = False
+        await asyncio.sleep(5.0)
+        assert home.emu.requests("create") == 1
+        counts = await counts_of(home, store)
+        assert counts.of("creating", "unsettled") == 0  # nothing is left to be looked for
 
 
 @pytest.mark.parametrize("away", [False, True])
@@ -111,22 +113,24 @@ async def test_b12_a_claim_whose_answer_is_lost_as_the_pool_closes_is_not_for_ev
 ) -> None:
     store = distant_store()
     theirs = AwaitingStore(store._clock, shared=store)
-    async with house(policy=BRIEF, pool={"store": store}) as home:
-        async with another_process(home, theirs) as other:
-            theirs.fail("put", "after")
-            waiting = asyncio.create_task(outcome(other.acquire(home.agent, timeout=60)))
-            while not (await counts_of(home, store)).of("creating"):
-                await spin(1)
-            theirs.away = away
-            await other.aclose(0)
-            await waiting
-            counts = await counts_of(home, store)
-            assert counts.of("creating") == away
-            assert home.emu.requests("create") == 0
-            await asyncio.sleep(2 * TTL_S)  # what could not be dropped is taken over
-            assert (await counts_of(home, store)).of("creating") == 0
-            await asyncio.sleep(250.0)
-            assert (await counts_of(home, store)).of("unsettled") == 0
+    async with (
+        house(policy=BRIEF, pool={"store": store}) as home,
+        another_process(home, theirs) as other,
+    ):
+        theirs.fail("put", "after")
+        waiting = asyncio.create_task(outcome(other.acquire(home.agent, timeout=60)))
+        while not (await counts_of(home, store)).of("creating"):
+            await spin(1)
+        theirs.away = away
+        await other.aclose(0)
+        await waiting
+        counts = await counts_of(home, store)
+        assert counts.of("creating") == away
+        assert home.emu.requests("create") == 0
+        await asyncio.sleep(2 * TTL_S)  # what could not be dropped is taken over
+        assert (await counts_of(home, store)).of("creating") == 0
+        await asyncio.sleep(250.0)
+        assert (await counts_of(home, store)).of("unsettled") == 0
 
 
 async def test_b12_a_creation_that_the_close_cuts_off_is_left_to_others() -> None:

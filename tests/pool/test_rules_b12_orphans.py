@@ -353,7 +353,7 @@ async def test_b12_a_creator_that_was_frozen_brings_its_session_once() -> None:
         found = await theirs.find(key_of(home))
         rids = [entry.rid for entry in found if entry.rid]
         assert len(set(rids)) == len(rids)
-        assert first in rids  # it lies ready, and nobody had to wait for it
+        assert first in rids  # in quarantine, until it is sure that nobody used it
 
 
 async def test_b12_each_of_two_searches_takes_what_the_other_does_not() -> None:

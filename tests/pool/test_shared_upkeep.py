@@ -117,3 +117,27 @@ async def test_the_warm_target_is_met_though_the_process_that_was_at_it_died() -
         await asyncio.sleep(120.0)
         await home.pool.ready(30)
         assert (await counts_of(store, home, home.emu.agent_rid)).of("idle", "ageing") == 2
+
+
+# ------------------------------------------------------------------------------ left as it closes
+
+
+async def test_what_a_closing_process_was_at_is_due_again_at_once_for_others() -> None:
+    store = distant_store()
+    theirs = AwaitingStore(store._clock, shared=store)
+    theirs.durable = True  # what is left is not deleted as it closes
+    async with house(pool={"store": store}) as home:
+        async with peer(home, theirs, agents={home.agent: Agent(home.emu.agent_rid)}) as other:
+            lease = await other.acquire(home.agent)
+            assert lease.rid
+            store.away = True  # so that it is the other that looks
+            gate = home.emu.hold("get")
+            await lease.release(unused=True)
+            await asyncio.sleep(61.0)  # settle_s is over, and the look is under way
+            assert home.emu.in_flight("get") == 1
+            await other.aclose(0)
+            store.away = False
+        gate.open()
+        home.pool.stats()
+        await home.until(lambda: home.pool.stats().quarantined == 0, within_s=11.0)
+        await asyncio.sleep(6.0)
