@@ -70,7 +70,7 @@ class Works(Bells):
         sharing: who leases this process's part of the limits (`sharer.Sharer`); None where all of
             them are its own.
         epoch: the store's, as the leases of this process are registered with it (B27).
-        wake_at: when upkeep wakes up next, by `clock`.
+        wake_at: when upkeep wakes up next, by `clock`; 0 while it is awake.
         limits: by what a store's answers are waited for.
         watched: somebody wants to hear of every change, however small.
     """
