@@ -27,11 +27,14 @@ from session_pool.works import Works
 BATCH: Final = 200
 """Entries claimed at once."""
 
-CLAIM_S: Final = 60.0
-"""How long a claim keeps others off; what failed is tried again after that."""
+CLAIM_S: Final = 15.0
+"""How long a claim keeps others off; what failed is tried again after that. If its process dies,
+who waits for the session waits this long, far less than a usual `acquire_timeout_s`. A look that
+takes longer may be made twice: changes are by version, so that costs a request and does no harm.
+"""
 
-LOOK_TIMEOUT_S: Final = 30.0
-"""For one request of upkeep: nobody waits for it."""
+LOOK_TIMEOUT_S: Final = 10.0
+"""For one request of upkeep; a remote that takes longer is asked again with the next claim."""
 
 UPKEEP: Final = "upkeep"
 

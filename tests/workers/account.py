@@ -40,6 +40,9 @@ POLICY: Final[dict[str, Any]] = {
 FROZEN_S: Final = 4.0
 """Longer than a lease, and shorter than lease and doubt."""
 
+SKEWS_S: Final = (0.0, 300.0, -300.0, 600.0)
+"""How far the clocks of four workers are ahead of the machine's: five minutes apart at least."""
+
 SETTLED_WITHIN_S: Final = 25.0
 
 

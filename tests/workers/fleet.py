@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 
 from session_pool.emulator import Emulator
@@ -175,6 +176,14 @@ class Fleet:
             worker.thaw()
             await self.turns(5, of=[worker])
 
+    async def lapsed(self, workers: Sequence[Worker], store: Store) -> None:
+        """Return once the store has taken back all that these workers held."""
+        holders = {worker.holder for worker in workers}
+        ends = monotonic() + WITHIN_S
+        while any(entry.holder in holders for entry in await self._seen(workers[0], store) or ()):
+            assert monotonic() < ends, "their leases do not lapse"
+            await asyncio.sleep(0.1)  # time has to pass, and the store tells nobody
+
     async def _seen(self, worker: Worker, store: Store) -> list[Entry] | None:
         """What the store has that may be a worker's; None if it keeps the store closed."""
         keys = [PoolKey(self.emu.host, "default", rid) for rid, _ in worker.job.agents.values()]
@@ -210,6 +219,10 @@ class Fleet:
         those = self.alive if of is None else of
         goal = {worker.name: worker.turns + more for worker in those}
         await self.until(lambda: all(worker.turns >= goal[worker.name] for worker in those))
+
+    async def hear_of_another_epoch(self) -> None:
+        """Return once each has found out that the store is another than it was."""
+        await self.until(lambda: all(worker.forgot is not None for worker in self.alive))
 
     async def stop(self) -> None:
         """Let all end their turns and close their pools, and hear what they saw."""

@@ -13,6 +13,7 @@ import pytest
 from tests.workers.account import (
     FROZEN_S,
     LIFETIME_S,
+    SKEWS_S,
     all_are_accounted_for,
     jobs,
     looking,
@@ -25,8 +26,6 @@ from tests.workers.fleet import fleet
 
 pytestmark = pytest.mark.timeout(120)
 
-SKEW_S = 300.0
-
 
 @pytest.fixture
 def url() -> Iterator[str]:
@@ -38,12 +37,12 @@ def url() -> Iterator[str]:
 
 async def test_a_fleet_shares_one_file_in_peace(url: str) -> None:
     async with fleet(lifetime_s=LIFETIME_S, exchange_latency_s=0.02) as ships:
-        ordered = jobs(ships.emu, url)
-        await ships.start(ordered)
+        usual = jobs(ships.emu, url)
+        await ships.start(usual)
         ships.go()
         await ships.turns(150)
         await ships.stop()
-        accounts = await settled(ships.emu, ordered[0])
+        accounts = await settled(ships.emu, usual[0])
         remote_is_content(ships.emu)
         all_are_accounted_for(ships.emu, accounts)
         workers_are_content(ships)
@@ -51,13 +50,10 @@ async def test_a_fleet_shares_one_file_in_peace(url: str) -> None:
 
 async def test_killed_and_frozen_processes_on_clocks_of_their_own_harm_nobody(url: str) -> None:
     async with fleet(lifetime_s=LIFETIME_S, exchange_latency_s=0.02) as ships:
-        ordered = [
-            job._replace(clock_ahead_s=ahead_s)
-            for job, ahead_s in zip(
-                jobs(ships.emu, url), (0.0, SKEW_S, -SKEW_S, 2 * SKEW_S), strict=True
-            )
-        ]
-        await ships.start(ordered)
+        usual = jobs(ships.emu, url)
+        await ships.start(
+            [job._replace(clock_ahead_s=skew) for job, skew in zip(usual, SKEWS_S, strict=True)]
+        )
         ships.go()
         await ships.turns(50)
         doomed, frozen, *_ = ships.workers
@@ -69,7 +65,7 @@ async def test_killed_and_frozen_processes_on_clocks_of_their_own_harm_nobody(ur
         frozen.thaw()
         await ships.turns(40)
         await ships.stop()
-        accounts = await settled(ships.emu, ordered[0])
+        accounts = await settled(ships.emu, usual[0])
         remote_is_content(ships.emu)
         all_are_accounted_for(ships.emu, accounts)
         workers_are_content(ships, {"LeaseLost", "ExchangeUncertain"}, of=[frozen])
@@ -78,20 +74,20 @@ async def test_killed_and_frozen_processes_on_clocks_of_their_own_harm_nobody(ur
 
 async def test_a_fleet_goes_on_when_its_file_is_deleted(url: str) -> None:
     async with fleet(lifetime_s=LIFETIME_S, exchange_latency_s=0.02) as ships:
-        ordered = jobs(ships.emu, url)
-        await ships.start(ordered)
+        usual = jobs(ships.emu, url)
+        await ships.start(usual)
         ships.go()
         await ships.turns(50)
         for path in Path(url.removeprefix("sqlite:///")).parent.glob("pool.db*"):
             if path.is_file():
                 path.unlink()
         before = set(ships.emu.sessions)
-        await ships.until(lambda: all(worker.forgot is not None for worker in ships.workers))
+        await ships.hear_of_another_epoch()
         await ships.turns(50)
         await ships.stop()
-        accounts = await settled(ships.emu, ordered[0])
+        accounts = await settled(ships.emu, usual[0])
         # What nobody held when the file went is forgotten, and so is whose it was.
         remote_is_content(ships.emu, {"turns_that_lost_a_living_session"})
-        assert ships.emu.audit().turns_that_lost_a_living_session <= ordered[0].talks
+        assert ships.emu.audit().turns_that_lost_a_living_session <= usual[0].talks
         all_are_accounted_for(ships.emu, accounts, forgotten=before)
         workers_are_content(ships)
