@@ -26,22 +26,22 @@ AGENTS: Final = {
 }
 """One for conversations, and one whose sessions nobody shares."""
 
-LIFETIME_S: Final = 16.0
+LIFETIME_S: Final = 60.0
+"""Longer than a fleet is at sea: that a session dies between a look at it and the next words is no
+fault, and no two runs would see the same. What is unused for long is replaced all the same."""
+
 TTL_S: Final = 2.5
 
 POLICY: Final[dict[str, Any]] = {
     # A process that is frozen in the act of sending is a danger to nobody for as long as its
     # session is in quarantine: lease and doubt together are longer than anybody is frozen here.
     "lease_ttl_s": TTL_S, "doubt_s": 4.0, "exchange_timeout_s": 5.0,
-    "min_remaining_s": 5.0, "refresh_ahead_s": 8.0, "settle_s": 1.0,
+    "min_remaining_s": 48.0, "refresh_ahead_s": 54.0, "settle_s": 1.0,
     "min_idle": 3, "max_leased": 20, "acquire_timeout_s": 60.0, "delete_retired": "all",
 }  # fmt: skip
 
 FROZEN_S: Final = 4.0
 """Longer than a lease, and shorter than lease and doubt."""
-
-SKEWS_S: Final = (0.0, 300.0, -300.0, 600.0)
-"""How far the clocks of four workers are ahead of the machine's: five minutes apart at least."""
 
 SETTLED_WITHIN_S: Final = 25.0
 
