@@ -30,8 +30,11 @@ from session_pool.works import Works
 BATCH: Final = 200
 """Entries claimed at once."""
 
-CLAIM_S: Final = 60.0
-"""How long a claim keeps others off; what failed is tried again after that."""
+CLAIM_S: Final = 15.0
+"""How long a claim keeps others off; what failed is tried again after that. If its process dies,
+who waits for the session waits this long, far less than a usual `acquire_timeout_s`. A look that
+takes longer may be made twice: changes are by version, so that costs a request and does no harm.
+"""
 
 NAP_S: Final = 60.0
 """Upkeep never sleeps longer: a machine that slept has a clock ahead of its timers (B20)."""

@@ -170,7 +170,7 @@ class SessionPool:
         )
         try:
             await store.open()
-            works.epoch = store.epoch
+            works.epoch = store.epoch  # nothing is held yet that it could have forgotten
             await check_identity(store, self._host, PRINCIPAL, self._auth)
             await self._api.open()
             counted = [(desk, *await store.read(desk.key)) for desk in desks.all()]

@@ -18,7 +18,7 @@ from session_pool.telemetry import log
 from session_pool.verdicts import PAGE, alive, verify_by_list
 from session_pool.works import Works
 
-LOOK_TIMEOUT_S: Final = 30.0
+LOOK_TIMEOUT_S: Final = 10.0
 """For one request of upkeep: nobody waits for it."""
 
 

@@ -12,6 +12,7 @@ import pytest
 from session_pool import Lease, LeaseLost, RequestLimits
 from session_pool.stores.base import LocalStore
 from tests.pool.cancelled_house import AGENT, CREATE_S, House, Kind, house
+from tests.pool.house import house as pool_house
 from tests.stores.awaiting import AwaitingStore, When, as_store
 
 pytestmark = pytest.mark.looptime
@@ -42,6 +43,26 @@ async def acquire_at(here: House, at_s: float) -> float:
 
 def test_it_is_no_local_store() -> None:
     assert not isinstance(as_store(AwaitingStore(lambda: 0.0)), LocalStore)
+
+
+class NamingStore(AwaitingStore):
+    """Its epoch has a name once it is open, as a server's has."""
+
+    epoch = ""
+
+    async def open(self) -> None:
+        await super().open()
+        self.epoch = "first"
+
+
+async def test_a_store_that_is_new_to_this_process_has_forgotten_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = NamingStore(asyncio.get_running_loop().time)
+    async with pool_house(pool={"store": store}) as home:
+        await (await home.lease()).release()
+        assert home.pool._works.epoch == "first"
+    assert "StoreForgot" not in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["local", "awaited"])

@@ -12,6 +12,7 @@ import pytest
 from session_pool import Agent, AgentPolicy, LeaseLost, RequestLimits
 from session_pool.emulator import AgentSetup
 from session_pool.events import LeaseDropped, LeaseEnded
+from session_pool.keeper import CLAIM_S
 from session_pool.lapse import MARGIN
 from session_pool.model import FOREVER
 from session_pool.renewer import Renewer
@@ -326,6 +327,24 @@ async def test_mcp_context_forge_5485_who_waits_for_a_dead_holder_waits_one_ttl(
         assert lease.lost.is_set()
         store.away = False
         await home.until(lambda: home.pool.stats().leased == 0)
+
+
+async def test_what_a_dead_process_had_claimed_of_upkeep_is_soon_looked_after() -> None:
+    store = distant_store()
+    policy = AgentPolicy(min_idle=0, exchange_timeout_s=10.0)
+    patience_s = policy.acquire_timeout_s or FOREVER
+    async with house(policy=policy, pool={"store": store}) as home:
+        lease = await home.lease(conversation="a")
+        await lease.blocking_continue("first [[a]]")
+        store.away = True  # nobody renews, and nobody looks after what falls due
+        await asyncio.sleep(TTL_S + 1)
+        store.away = False
+        # Another process claims it as its pool would, and does not live to do anything.
+        claimed = await store.inner.due("dead", limit=100, for_s=CLAIM_S)
+        assert [entry.state for _, entry in claimed.entries] == ["leased"]
+        began = now()
+        await home.ask("a")
+        assert now() - began < patience_s / 2
 
 
 def _emulated(agents: dict[str, Agent]) -> dict[str, AgentSetup]:
