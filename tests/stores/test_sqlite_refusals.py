@@ -96,7 +96,7 @@ async def test_a_directory_that_is_not_there(short_path: Path) -> None:
 
 
 async def test_a_name_that_is_too_long(short_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no file can be at .*: File name too long"):
+    with pytest.raises(ConfigError, match=r"no file can be at .*: File name too long"):
         await store_at(short_path / ("x" * 300)).open()
 
 
