@@ -57,6 +57,8 @@ class Closing:
         works = self._works
         # A store that is away may keep nobody beyond this.
         works.end(deadline + AT_LEAST_S)
+        for bell in works.watchers:
+            works.ring(bell)
         for desk in self._desks.all():
             for request in tuple(desk.waiting):
                 works.ring(request)

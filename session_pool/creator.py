@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from session_pool.desk import Desk, failure_of
 from session_pool.errors import (
@@ -16,6 +17,7 @@ from session_pool.errors import (
     AuthError,
     ConfigError,
     PoolClosed,
+    PoolPaused,
     RemoteMalformed,
     RemoteThrottled,
     RemoteUnavailable,
@@ -24,10 +26,13 @@ from session_pool.errors import (
 from session_pool.events import CreationFailed, CreationUnsettled, SessionCreated
 from session_pool.foundry import Turn, Urgency
 from session_pool.model import FOREVER, Counts, Sighting
-from session_pool.notes import write_note
+from session_pool.notes import tell, write_note
 from session_pool.rules import born, creations, unwanted
 from session_pool.space import Done, Failure, NotDone, Put
 from session_pool.works import Works
+
+HEARSAY_S: Final = 5.0
+"""How long a process goes by what it heard of a pause before it looks whether that is over."""
 
 
 class Creator:
@@ -57,7 +62,10 @@ class Creator:
 
     def attend(self, desk: Desk, counts: Counts) -> None:
         """Start what is missing, given the counts of this moment. Cheap when nothing is."""
+        works, noted = self._works, desk.noted
         if self._closing or desk in self._full:
+            return
+        if not noted.open and (works.local or works.clock() < desk.noted_at + HEARSAY_S):
             return
         if desk in self._claiming:
             self._missed.add(desk)
@@ -69,7 +77,7 @@ class Creator:
             return
         if local is None:
             self._claiming.add(desk)
-            self._keep(self._works.spawn(self._claim_all(desk, counts), "claim"))
+            self._keep(self._works.spawn(self._claim_all(desk), "claim"))
             return
         while (put := self._claim(desk, counts)) is not None:
             answer = local.put_nowait(put)
@@ -105,9 +113,10 @@ class Creator:
         entry_id = self._works.next_id()
         return Put(desk.key, entry_id, entry_id, "creating", guards=guards)
 
-    async def _claim_all(self, desk: Desk, counts: Counts) -> None:
+    async def _claim_all(self, desk: Desk) -> None:
         try:
-            while True:
+            counts = await self._read(desk)  # whether it is open, and of which batch they will be
+            while desk.noted.open:
                 self._missed.discard(desk)
                 while (put := self._claim(desk, counts)) is not None:
                     answer = await self._works.again(partial(self._works.store.put, put), FOREVER)
@@ -127,7 +136,9 @@ class Creator:
 
     async def _read(self, desk: Desk) -> Counts:
         read = partial(self._works.store.read, desk.key)
-        return (await self._works.again(read, FOREVER))[0]
+        counts, noted = await self._works.again(read, FOREVER)
+        desk.take_note(noted, self._works.clock())
+        return counts
 
     def _start(self, desk: Desk, put: Put) -> None:
         version = desk.version_to_create()
@@ -143,11 +154,13 @@ class Creator:
 
     async def _create(self, desk: Desk, entry_id: str, version: str | None) -> None:
         started = self._works.loop.time()
-        attempt, sent, in_line = 0, False, True
+        attempt, sent, in_line, batch = 0, False, True, 0
 
         async def send() -> Sighting:
-            nonlocal sent, in_line
-            sent = True
+            nonlocal sent, in_line, batch
+            if not desk.noted.open:  # since it stood in line, or tried again
+                raise PoolPaused(f"{desk.name} is paused")
+            sent, batch = True, desk.noted.note.recycled
             self._unsent -= in_line
             in_line = False
             return await self._works.api.create_session(
@@ -160,7 +173,8 @@ class Creator:
                     turn = Turn(_urgency(desk.counts), started)
                     seen = await self._works.paced.call(turn, send)
                     break
-                except PoolClosed:
+                except (PoolClosed, PoolPaused):
+                    sent = False
                     await self._drop(desk, entry_id)
                     return
                 except (AgentUnavailable, AuthError) as error:
@@ -180,7 +194,7 @@ class Creator:
                     await asyncio.sleep(retry_in_s)
                     attempt += 1
             sent = False
-            await self._born(desk, entry_id, version, seen, started)
+            await self._born(desk, entry_id, version, seen, started, batch)
         except asyncio.CancelledError:
             # Only the pool's own end cancels a creation.
             if sent:
@@ -192,7 +206,13 @@ class Creator:
             desk.creating.pop(entry_id, None)
 
     async def _born(
-        self, desk: Desk, entry_id: str, version: str | None, seen: Sighting, started: float
+        self,
+        desk: Desk,
+        entry_id: str,
+        version: str | None,
+        seen: Sighting,
+        started: float,
+        batch: int,
     ) -> None:
         self._full.discard(desk)
         if desk.learn(seen):
@@ -212,6 +232,8 @@ class Creator:
             pinned=version is not None,
             terms=desk.terms,
             chance=works.spacing(),
+            batch=batch,
+            note=desk.noted.note,
         )
         answer = await works.put(put)
         if isinstance(answer, NotDone) and answer.why == "absent":
@@ -225,6 +247,9 @@ class Creator:
                 took_s=took_s,
             )
         )
+        born_as = answer.entry if isinstance(answer, Done) else None
+        if born_as is not None and born_as.state == "retiring":
+            tell(works, desk, put, born_as)
         if seen.remaining_s <= 0:
             return
         if desk.noted.note.failure is not None:
@@ -257,7 +282,7 @@ class Creator:
         ):
             await self._unsettled(desk, str(error))
         counts = await self._read(desk)
-        if self._closing or unwanted(counts, self._target(desk)):
+        if self._closing or not desk.noted.open or unwanted(counts, self._target(desk)):
             self._publish(desk, error, None)
             return None
         hint_s = error.retry_after_s if isinstance(error, RemoteThrottled) else None

@@ -18,6 +18,7 @@ from session_pool.events import Mislabelled, QuarantineEnded, SessionDeleted, Se
 from session_pool.foundry import Urgency
 from session_pool.model import Counts, Entry, PoolKey, Sighting, State
 from session_pool.notes import found_dead, outlived, tell
+from session_pool.recalls import coming_back, recalled
 from session_pool.rules import buried, change, dead, deletes, replaced, surplus
 from session_pool.space import Done, Put
 from session_pool.telemetry import log
@@ -32,6 +33,12 @@ CLAIM_S: Final = 60.0
 
 LOOK_TIMEOUT_S: Final = 30.0
 """For one request of upkeep: nobody waits for it."""
+
+LATER_S: Final = 5.0
+"""The first look for what comes back though it is recalled; later ones at half the recall's age."""
+
+LATEST_S: Final = 60.0
+"""At most between two such looks."""
 
 UPKEEP: Final = "upkeep"
 
@@ -87,6 +94,22 @@ class Keeper:
             self._trimming.add(desk)
             self._works.spawn(self._trim(desk), "trim")
 
+    async def recall(self, desk: Desk) -> None:
+        """Retire what lies ready, as far as the note says that it is not to be handed out (B25)."""
+        works, note = self._works, desk.noted.note
+        if not desk.wary:
+            return
+        counts, _ = await works.store.read(desk.key)
+        limit = counts.of("ageing", "idle")
+        for entry in await works.store.find(desk.key, states=("ageing", "idle"), limit=limit):
+            why = recalled(entry.facts, note)
+            if why is not None:
+                facts = entry.facts._replace(reason=why)
+                put = change(
+                    desk.key, entry, works.next_id(), "retiring", facts=facts, deadline_in_s=0.0
+                )
+                await self._carry_out(desk, entry, put)
+
     async def clear(self, desk: Desk) -> None:
         """Retire all free sessions: the store ends, and they would be left behind unused (B25)."""
         store = self._works.store
@@ -115,7 +138,7 @@ class Keeper:
             elif todo == "verify":
                 verify[key].append(entry)
             elif todo == "fill":
-                await works.put(change(key, entry, works.next_id(), None))
+                looking.add(works.spawn(self._tend(desk, entry, due.now), "tend"))
             elif todo == "verdict":
                 looking.add(works.spawn(self._judge(desk, entry, due.now), "verdict"))
             else:
@@ -133,12 +156,28 @@ class Keeper:
             if put.state == "gone":
                 self._retired(desk, entry, "presumed dead")
 
+    async def _tend(self, desk: Desk, entry: Entry, now: float) -> None:
+        """A chore: do what the note says, and come again while something recalled may come back."""
+        works, key = self._works, desk.key
+        _, noted = await works.store.read(key)
+        desk.take_note(noted, works.clock())
+        await self.recall(desk)
+        put = change(key, entry, works.next_id(), None)
+        if desk.wary:
+            states: tuple[State, ...] = ("creating", "leased", "quarantined")
+            away = await works.store.find(key, states=states, limit=BATCH)
+            if any(coming_back(one, noted.note, entry.since) for one in away):
+                again_s = min(max(LATER_S, (now - entry.since) / 2), LATEST_S)
+                put = change(key, entry, works.next_id(), "chore", deadline_in_s=again_s)
+        await works.put(put)
+
     # ------------------------------------------------------------------ quarantine
 
     async def _judge(self, desk: Desk, entry: Entry, now: float) -> None:
         evidence = await self._evidence(desk, entry)
         works = self._works
-        put = verdict(desk.key, entry, now, works.next_id(), evidence, desk.terms)
+        note = desk.noted.note
+        put = verdict(desk.key, entry, now, works.next_id(), evidence, desk.terms, note)
         if not isinstance(await works.put(put), Done):
             return
         if put.state == "quarantined":
@@ -287,6 +326,7 @@ class Keeper:
         target = desk.target(self._works.clock())
         return (
             replaced(counts, target) > 0
+            or (desk.noted.note.drained and counts.of("idle", "ageing") > 0)
             or surplus(counts, desk.terms) > 0
             or counts.of("parked", "gone") > desk.terms.max_parked
         )
@@ -294,6 +334,7 @@ class Keeper:
     async def _trim(self, desk: Desk) -> None:
         works, terms = self._works, desk.terms
         try:
+            await self.recall(desk)
             counts, _ = await works.store.read(desk.key)
             ready = replaced(counts, desk.target(works.clock()))
             await self._retire(desk, ("ageing",), ready, "replaced")

@@ -120,6 +120,8 @@ class Facts(NamedTuple):
         reason: why it is leaving (retiring, gone).
         remote: False once the remote is known to have it no more, so nothing is left to delete.
         forced: it must be deleted at the remote whatever the policy says (`forget`).
+        batch: how often the agent had been recycled when its creation was sent (B25).
+        bound: its conversation has given it back once, and so has it for good.
     """
 
     session: Session | None = None
@@ -134,6 +136,8 @@ class Facts(NamedTuple):
     reason: str | None = None
     remote: bool = True
     forced: bool = False
+    batch: int = 0
+    bound: bool = False
 
 
 NO_FACTS: Final = Facts()

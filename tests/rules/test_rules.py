@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from session_pool import rules, verdicts
 from session_pool.model import FOREVER, Counts, Entry, Facts, PoolKey, Session, Sighting, State
 from session_pool.policy import AgentPolicy
-from session_pool.rules import CHANGES, Ending, creations, ended, fresh_for, scaled, wish
+from session_pool.rules import CHANGES, Ending, creations, ended, fresh_for
 from session_pool.space import Guard, Put
+from session_pool.thresholds import scaled, wish
 from session_pool.verdicts import Evidence, upkeep, verdict
 from session_pool.works import GOLDEN
 
