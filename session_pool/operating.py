@@ -81,8 +81,8 @@ class Operator:
         await self._read(desk, until)
         for_s = until - self._works.loop.time()
         await write_note(self._works, desk, change, open_=open_, for_s=for_s)
-        for request in tuple(desk.waiting):
-            self._works.ring(request)
+        for bell in (*desk.waiting, *self._works.watchers):
+            self._works.ring(bell)
 
     async def _resume(self, desk: Desk) -> None:
         await self._write(desk, lambda note: note._replace(drained=False), open_=True)
@@ -160,7 +160,6 @@ class Operator:
             counts = await self._read(desk, until)
             missing = n - counts.of("idle", "ageing")
             if missing > 0:
-                self._works.on_change(desk.key, counts, None)
                 self._attend(desk, counts)  # as the target is raised meanwhile
             elif desk.noted.open:
                 return None

@@ -80,21 +80,24 @@ class Verbs:
             StoreUnavailable: the store was away for the policy's `acquire_timeout_s`; whether it
                 has happened is not known then, and doing it again is harmless.
         """
-        await self._operator.pause(self._desk(agent))
+        desk = self._desk(agent)
+        await self._operator.pause(desk)
 
     async def resume(self, agent: str) -> None:
         """End a pause or a drain: hand out again, and refill what is kept ready.
 
         Args and errors are those of `pause`.
         """
-        await self._operator.resume(self._desk(agent))
+        desk = self._desk(agent)
+        await self._operator.resume(desk)
 
     async def drain(self, agent: str) -> None:
         """Pause an agent, and retire what lies ready: now, and as leases and quarantines end.
 
         What belongs to a conversation is left to its expiry. Args and errors are those of `pause`.
         """
-        await self._operator.drain(self._desk(agent))
+        desk = self._desk(agent)
+        await self._operator.drain(desk)
 
     async def recycle(self, agent: str) -> None:
         """Give no session made before this call to a new conversation or an anonymous lease.
@@ -102,7 +105,8 @@ class Verbs:
         What lies ready is retired and replaced; conversations keep the sessions that they have.
         Args and errors are those of `pause`.
         """
-        await self._operator.recycle(self._desk(agent))
+        desk = self._desk(agent)
+        await self._operator.recycle(desk)
 
     async def evict(self, rid: str, force: bool = False) -> None:
         """Take one session out of use, whoever has it.
