@@ -10,7 +10,7 @@ import pytest
 from session_pool import rules, verdicts
 from session_pool.model import Entry, Facts, PoolKey, State, Terms
 from session_pool.rules import Ending
-from session_pool.space import Done, Guard, NotDone, Put
+from session_pool.space import Done, Guard, NotDone, Note, Put
 from tests.rules.laws import LawBroken
 from tests.rules.scenes import SCENES
 from tests.rules.walk import walk
@@ -44,8 +44,10 @@ def test_a_wrong_rule_breaks_a_law(name: str, monkeypatch: pytest.MonkeyPatch) -
 def ending(monkeypatch: pytest.MonkeyPatch, wrong: Callable[[Ending, Put], Put]) -> None:
     """Change what becomes of a session as its lease ends."""
 
-    def ended(key: PoolKey, entry: Entry, facts: Facts, how: Ending, terms: Terms, op: str) -> Put:
-        return wrong(how, ENDED(key, entry, facts, how, terms, op))
+    def ended(
+        key: PoolKey, entry: Entry, facts: Facts, how: Ending, terms: Terms, op: str, note: Note
+    ) -> Put:
+        return wrong(how, ENDED(key, entry, facts, how, terms, op, note))
 
     monkeypatch.setattr(rules, "ended", ended)
 
@@ -81,11 +83,9 @@ def a_dead_session_is_parked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def a_quarantine_ends_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    def verdict(
-        key: PoolKey, entry: Entry, now: float, op: str, evidence: Any, terms: Terms
-    ) -> Put:
+    def verdict(key: PoolKey, entry: Entry, now: float, op: str, evidence: Any, *more: Any) -> Put:
         over = evidence._replace(trace="complete") if evidence.trace == "running" else evidence
-        return VERDICT(key, entry, now, op, over, terms)
+        return VERDICT(key, entry, now, op, over, *more)
 
     monkeypatch.setattr(verdicts, "verdict", verdict)
 
@@ -172,3 +172,22 @@ def a_conversations_loss_is_parked_for_nobody(monkeypatch: pytest.MonkeyPatch) -
 def creations_have_no_guards(monkeypatch: pytest.MonkeyPatch) -> None:
     unguarded: tuple[Guard, ...] = ()
     monkeypatch.setattr(rules, "creations", lambda *a: unguarded)
+
+
+@mutant
+def a_recycle_is_not_looked_for_at_the_hand_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "outdated", lambda facts, note: False)
+
+
+@mutant
+def a_session_that_was_evicted_is_parked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def verdict(key: PoolKey, entry: Entry, now: float, op: str, *more: Any) -> Put:
+        kept = entry._replace(facts=entry.facts._replace(reason=None))
+        put = VERDICT(key, kept, now, op, *more)
+        return (
+            put
+            if put.facts is None
+            else put._replace(facts=put.facts._replace(reason=entry.facts.reason))
+        )
+
+    monkeypatch.setattr(verdicts, "verdict", verdict)

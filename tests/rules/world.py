@@ -27,7 +27,7 @@ from session_pool.model import (
 )
 from session_pool.policy import AgentPolicy
 from session_pool.rules import Ending
-from session_pool.space import Done, Grant, NotDone, Put, Ticket, Want
+from session_pool.space import NO_NOTE, Done, Grant, NotDone, Note, Put, Ticket, Want
 from session_pool.stores.memory import MemoryStore
 
 T = TypeVar("T")
@@ -93,6 +93,7 @@ class Worker:
         grant: what it holds, as it was told; `until` is when it fences itself.
         request: under which it stands in line.
         sent: its exchange is under way, as far as it knows.
+        batch: how often there had been a recycle when it got its session.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Worker:
     sent: bool = False
     used: bool = False
     seen: bool = False
+    batch: int = 0
 
     @property
     def owner(self) -> str:
@@ -135,6 +137,8 @@ class World:
         self.looked: list[tuple[Entry, float, verdicts.Evidence]] = []
         self.creating: list[str] = []
         self.fetched: set[str] = set()
+        self.note: Note = NO_NOTE
+        self.made: dict[str, int] = {}
         self._numbers = count(1)
         for _ in range(stock):
             self.claims_creation(target=stock)
@@ -177,11 +181,18 @@ class World:
             self.terms.max_leased,
             self.terms.max_waiting,
         )
-        answer = self.store.take_nowait(want, worker.request, patience_s=FOREVER, note_version=0)
+        version = self.note.recycled  # it is written for nothing else here
+        answer = self.store.take_nowait(
+            want, worker.request, patience_s=FOREVER, note_version=version
+        )
         if isinstance(answer, Ticket):
             return
         worker.request = ""
         if isinstance(answer, Grant):
+            if rules.confirm(answer, self.terms, self.note) == "recycled":
+                self.put(rules.refused(KEY, answer.entry, self.op(), "recycled"))
+                return
+            worker.batch = self.note.recycled
             # It fences itself on a deadline taken before the request was sent.
             worker.grant, worker.until = answer, min(self.now + TTL_S, answer.entry.lapses)
             self.fetched.add(answer.entry.lease)
@@ -224,7 +235,7 @@ class World:
         entry = self._held(worker)
         how = how._replace(used=how.used or worker.used, seen=how.seen or worker.seen)
         how = how._replace(in_flight=worker.sent)
-        put = rules.ended(KEY, entry, worker.facts, how, self.terms, self.op())
+        put = rules.ended(KEY, entry, worker.facts, how, self.terms, self.op(), self.note)
         worker.grant, worker.sent = None, False
         self.put(put)
 
@@ -274,7 +285,7 @@ class World:
         """It judges by what it saw a while ago."""
         entry, now, evidence = self.looked.pop(0)
         if entry.state == "quarantined":
-            put = verdicts.verdict(KEY, entry, now, self.op(), evidence, self.terms)
+            put = verdicts.verdict(KEY, entry, now, self.op(), evidence, self.terms, self.note)
         elif evidence.gone:
             put = rules.dead(KEY, entry, self.op(), self.terms)
         elif evidence.seen is not None:
@@ -293,6 +304,19 @@ class World:
                 rules.change(KEY, entry, self.op(), "retiring", facts=facts, deadline_in_s=0.0)
             )
 
+    # ------------------------------------------------------------------ an operator's
+
+    def recycles(self) -> None:
+        """What was made so far is to go to nobody new."""
+        version = self.note.recycled
+        self.note = self.note._replace(recycled=version + 1)
+        at_once(self.store.note(KEY, version, self.note, open_=True))
+
+    def evicts(self, rid: str) -> None:
+        """One session is to go, whoever has it."""
+        (entry,) = at_once(self.store.find(KEY, rid=rid))
+        self.put(verdicts.evicted(KEY, entry, self.op()))
+
     # ------------------------------------------------------------------ creations
 
     def claims_creation(self, *, target: int = 0) -> bool:
@@ -305,6 +329,7 @@ class World:
         done = isinstance(self.put(put), Done)
         if done:
             self.creating.append(entry_id)
+            self.made[entry_id] = self.note.recycled
         return done
 
     def creation_ends_well(self, *, remaining_s: float = LIFETIME_S) -> None:
@@ -317,7 +342,16 @@ class World:
         seen = Sighting(session, remaining_s)
         self.put(
             rules.born(
-                KEY, entry_id, 1, self.op(), seen, pinned=False, terms=self.terms, chance=0.5
+                KEY,
+                entry_id,
+                1,
+                self.op(),
+                seen,
+                pinned=False,
+                terms=self.terms,
+                chance=0.5,
+                batch=self.made[entry_id],
+                note=self.note,
             )
         )
 
