@@ -7,7 +7,7 @@ that is awaited, or another process, which knows nothing of what the first one d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal
 
@@ -754,7 +754,7 @@ async def test_warm_raises_what_ready_raises() -> None:
 
 # ------------------------------------------------------------------------------ all of them
 
-Verb = Callable[[SessionPool, str], Awaitable[None]]
+Verb = Callable[[SessionPool, str], Coroutine[Any, Any, None]]
 VERBS: Final[dict[str, Verb]] = {
     "pause": lambda pool, agent: pool.pause(agent),
     "resume": lambda pool, agent: pool.resume(agent),
@@ -778,8 +778,10 @@ async def test_before_it_is_open_after_it_is_closed_and_in_another_loop(verb: st
         pool = SessionPool(url=emu.url, token=emu.token, policy=COLD)
 
         async def order() -> None:
-            work = VERBS.get(verb, lambda pool, _: pool.evict("ri.aip-agents..session.1"))
-            await work(pool, emu.agent_rid)
+            if verb == "evict":
+                await pool.evict("ri.aip-agents..session.1")
+            else:
+                await VERBS[verb](pool, emu.agent_rid)
 
         def elsewhere() -> None:
             with pytest.raises(PoolClosed, match="another event loop"):
@@ -802,11 +804,14 @@ async def test_a_store_that_is_away_bounds_each(verb: str) -> None:
         rid = min(alive(home))
         store.away = True
         began = asyncio.get_running_loop().time()
-        order = VERBS.get(verb, lambda pool, _: pool.evict(rid))
-        if verb == "warm":
-            order = lambda pool, agent: pool.warm(agent, 2, timeout=20)  # noqa: E731
+        order: Verb = VERBS.get(verb, VERBS["pause"])
+        given = order(home.pool, home.agent)
+        if verb in ("evict", "warm"):
+            given.close()
+            pool, agent = home.pool, home.agent
+            given = pool.evict(rid) if verb == "evict" else pool.warm(agent, 2, timeout=20)
         with pytest.raises(StoreUnavailable):
-            await order(home.pool, home.agent)
+            await given
         assert asyncio.get_running_loop().time() - began <= 21
         store.away = False
         await asyncio.sleep(5)
