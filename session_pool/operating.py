@@ -59,7 +59,9 @@ class Operator:
 
     async def pause(self, desk: Desk) -> None:
         """Hand out and create nothing."""
-        await self._works.owned(self._write(desk, lambda note: note, open_=False), "pause")
+        await self._works.owned(
+            self._write(desk, _as_it_is, open_=False, until=self._until(desk)), "pause"
+        )
 
     async def drain(self, desk: Desk) -> None:
         """Hand out and create nothing, and keep nothing ready."""
@@ -74,10 +76,9 @@ class Operator:
         await self._works.owned(self._recall(desk, _recycled, open_=None), "recycle")
 
     async def _write(
-        self, desk: Desk, change: Callable[[Note], Note], *, open_: bool | None
+        self, desk: Desk, change: Callable[[Note], Note], *, open_: bool | None, until: float
     ) -> None:
         # What is written must be new to all that was made before the call, so it is read first.
-        until = self._until(desk)
         await self._read(desk, until)
         for_s = until - self._works.loop.time()
         await write_note(self._works, desk, change, open_=open_, for_s=for_s)
@@ -85,19 +86,20 @@ class Operator:
             self._works.ring(bell)
 
     async def _resume(self, desk: Desk) -> None:
-        await self._write(desk, lambda note: note._replace(drained=False), open_=True)
-        counts = await self._read(desk, self._until(desk))
+        until = self._until(desk)
+        await self._write(desk, _resumed, open_=True, until=until)
+        counts = await self._read(desk, until)
         self._works.on_change(desk.key, counts, None)
 
     async def _recall(
         self, desk: Desk, change: Callable[[Note], Note], *, open_: bool | None
     ) -> None:
         # The chore comes first: if this process ends here, another sees the rest of it through.
-        works, chore = self._works, self._works.next_id()
-        for_s = self._until(desk) - works.loop.time()
+        works, chore, until = self._works, self._works.next_id(), self._until(desk)
+        for_s = until - works.loop.time()
         await works.put(Put(desk.key, chore, chore, "chore", deadline_in_s=LATER_S), for_s=for_s)
-        await self._write(desk, change, open_=open_)
-        await self._keeper.recall(desk)
+        await self._write(desk, change, open_=open_, until=until)
+        await works.limits.within(until, self._keeper.recall(desk))
 
     # ------------------------------------------------------------------ one session
 
@@ -124,8 +126,8 @@ class Operator:
                         lease.lose("its session was evicted")
                     tell(works, desk, put, entry)
                     return
-                if works.loop.time() >= until:
-                    raise StoreUnavailable(f"{rid} changes too fast to be evicted; try again")
+            else:
+                raise StoreUnavailable(f"{rid} changes too fast to be evicted; try again")
         raise ConfigError(
             f"rid: {rid!r} is no session of an agent that this pool knows; it may be gone already"
         )
@@ -237,6 +239,14 @@ def _held(desk: Desk, entry: Entry) -> Lease | None:
     ref = desk.leases.get(entry.id)
     lease: Lease | None = ref() if ref is not None else None
     return lease if lease is not None and lease.fence == entry.fence else None
+
+
+def _as_it_is(note: Note) -> Note:
+    return note
+
+
+def _resumed(note: Note) -> Note:
+    return note._replace(drained=False)
 
 
 def _drained(note: Note) -> Note:

@@ -804,14 +804,16 @@ async def test_a_store_that_is_away_bounds_each(verb: str) -> None:
         rid = min(alive(home))
         store.away = True
         began = asyncio.get_running_loop().time()
-        order: Verb = VERBS.get(verb, VERBS["pause"])
-        given = order(home.pool, home.agent)
-        if verb in ("evict", "warm"):
-            given.close()
-            pool, agent = home.pool, home.agent
-            given = pool.evict(rid) if verb == "evict" else pool.warm(agent, 2, timeout=20)
+        pool, agent = home.pool, home.agent
+        match verb:
+            case "evict":
+                order = pool.evict(rid)
+            case "warm":
+                order = pool.warm(agent, 2, timeout=20)
+            case _:
+                order = VERBS[verb](pool, agent)
         with pytest.raises(StoreUnavailable):
-            await given
+            await order
         assert asyncio.get_running_loop().time() - began <= 21
         store.away = False
         await asyncio.sleep(5)
