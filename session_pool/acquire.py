@@ -66,7 +66,7 @@ class Acquiring:
         if type(answer) is not Grant or answer.before is not None:
             return First(request, want, answer)
         # What `confirm` says of a free session that nobody suspects, without asking it.
-        if conversation is not None or noted.note.early_death_s is not None:
+        if conversation is not None or desk.wary:
             if confirm(answer, desk.terms, noted.note) != "ready":
                 return First(request, want, answer)
             if conversation is not None:

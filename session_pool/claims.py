@@ -41,6 +41,7 @@ class Claim:
     Attributes:
         id: of the entry.
         sought: how its session would be recognised.
+        batch: how often the agent had been recycled when it was claimed.
         version: of the entry, as far as this process knows.
         asked_at, ends: by the pool's clock; FOREVER where the record ends with the process.
         sending: its request is under way.
@@ -48,15 +49,17 @@ class Claim:
     """
 
     __slots__ = (
-        "asked_at", "desk", "doubtful", "ends", "id", "lock", "sending", "sought", "version",
+        "asked_at", "batch", "desk", "doubtful", "ends", "id", "lock", "sending", "sought",
+        "version",
     )  # fmt: skip
 
     def __init__(
-        self, desk: Desk, entry_id: str, sought: Sought, asked_at: float, length_s: float
+        self, desk: Desk, entry_id: str, facts: Facts, asked_at: float, length_s: float
     ) -> None:
         self.desk = desk
         self.id = entry_id
-        self.sought = sought
+        self.sought = facts.sought or Sought()
+        self.batch = facts.batch
         self.version = 1
         self.asked_at = asked_at
         self.ends = asked_at + length_s
@@ -80,7 +83,7 @@ class Claims:
     def asked(self, desk: Desk, guards: tuple[Guard, ...]) -> Put:
         """What claims one more creation of an agent, where the guards hold."""
         entry_id = self._works.next_id()
-        facts = Facts(sought=desk.sought())
+        facts = Facts(sought=desk.sought(), batch=desk.noted.note.recycled)
         length_s = self._length_s(desk)
         return Put(
             desk.key, entry_id, entry_id, "creating", facts=facts, guards=guards,
@@ -95,8 +98,8 @@ class Claims:
             put: what was asked.
             asked_at: the pool's clock before that.
         """
-        sought = (put.facts or Facts()).sought or Sought()
-        claim = Claim(desk, put.id, sought, asked_at, self._length_s(desk))
+        facts = put.facts or Facts()
+        claim = Claim(desk, put.id, facts, asked_at, self._length_s(desk))
         if claim.ends == FOREVER:
             return claim
         self._held[claim.id] = claim
@@ -203,7 +206,8 @@ class Claims:
         works, length_s, asked_at = self._works, self._length_s(claim.desk), self._works.clock()
         facts: Facts | None = None
         if not claim.sending:  # it has made nothing yet, so what there is by now is another's
-            facts = Facts(sought=claim.sought._replace(since_s=claim.asked_at - asked_at))
+            sought = claim.sought._replace(since_s=claim.asked_at - asked_at)
+            facts = Facts(sought=sought, batch=claim.batch)
         put = Put(
             claim.desk.key, claim.id, works.next_id(), "creating", version=claim.version,
             facts=facts, deadline_in_s=None if length_s == FOREVER else length_s,

@@ -58,6 +58,8 @@ class Closing:
         works = self._works
         # A store that is away may keep nobody beyond this.
         works.end(deadline + AT_LEAST_S)
+        for bell in works.watchers:
+            works.ring(bell)
         for desk in self._desks.all():
             for request in tuple(desk.asking):  # who waits, and whose answer is on its way
                 request.give_up()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from session_pool.claims import Claim, Claims
 from session_pool.desk import Desk, failure_of
@@ -17,6 +18,7 @@ from session_pool.errors import (
     AuthError,
     ConfigError,
     PoolClosed,
+    PoolPaused,
     RemoteMalformed,
     RemoteThrottled,
     RemoteUnavailable,
@@ -27,10 +29,13 @@ from session_pool.events import CreationFailed, CreationUnsettled, SessionCreate
 from session_pool.foundry import Turn, Urgency
 from session_pool.lineage import returned
 from session_pool.model import FOREVER, Counts, Facts, Sighting
-from session_pool.notes import write_note
+from session_pool.notes import tell, write_note
 from session_pool.rules import born, creations, unwanted
 from session_pool.space import Done, Failure, Put
 from session_pool.works import Works
+
+HEARSAY_S: Final = 5.0
+"""How long a process goes by what it heard of a pause before it looks whether that is over."""
 
 
 class Creator:
@@ -61,7 +66,10 @@ class Creator:
 
     def attend(self, desk: Desk, counts: Counts) -> None:
         """Start what is missing, given the counts of this moment. Cheap when nothing is."""
+        works, noted = self._works, desk.noted
         if self._closing or desk in self._full:
+            return
+        if not noted.open and (works.local or works.clock() < desk.noted_at + HEARSAY_S):
             return
         if desk in self._claiming:
             self._missed.add(desk)
@@ -73,7 +81,7 @@ class Creator:
             return
         if local is None:
             self._claiming.add(desk)
-            self._keep(self._works.spawn(self._claim_all(desk, counts), "claim"))
+            self._keep(self._works.spawn(self._claim_all(desk), "claim"))
             return
         while (put := self._claim(desk, counts)) is not None:
             answer = local.put_nowait(put)
@@ -120,9 +128,10 @@ class Creator:
             return None
         return self._claims.asked(desk, guards)
 
-    async def _claim_all(self, desk: Desk, counts: Counts) -> None:
+    async def _claim_all(self, desk: Desk) -> None:
         try:
-            while True:
+            counts = await self._read(desk)  # whether it is open, and of which batch they will be
+            while desk.noted.open:
                 self._missed.discard(desk)
                 while (put := self._claim(desk, counts)) is not None:
                     asked_at = self._works.clock()
@@ -151,7 +160,9 @@ class Creator:
 
     async def _read(self, desk: Desk) -> Counts:
         read = partial(self._works.store.read, desk.key)
-        return (await self._works.again(read, FOREVER))[0]
+        counts, noted = await self._works.again(read, FOREVER)
+        desk.take_note(noted, self._works.clock())
+        return counts
 
     def _start(self, desk: Desk, claim: Claim) -> None:
         desk.creating[claim.id] = claim.sought.agent_version
@@ -167,14 +178,16 @@ class Creator:
     async def _create(self, desk: Desk, claim: Claim) -> None:
         works, version = self._works, claim.sought.agent_version
         started = works.loop.time()
-        attempt, in_line = 0, True
+        attempt, in_line, batch = 0, True, 0
         sent_at: float | None = None
 
         async def send() -> Sighting:
-            nonlocal sent_at, in_line
+            nonlocal sent_at, in_line, batch
             if not await self._claims.holds(claim):
                 raise _GivenUpError
-            sent_at = works.clock()
+            if not desk.noted.open:  # since it stood in line, or tried again
+                raise PoolPaused(f"{desk.name} is paused")
+            sent_at, batch = works.clock(), desk.noted.note.recycled
             claim.sending = True
             self._unsent -= in_line
             in_line = False
@@ -188,28 +201,27 @@ class Creator:
                     turn = Turn(_urgency(desk.counts), started)
                     seen = await works.paced.call(turn, send)
                     break
-                except (PoolClosed, _GivenUpError, StoreUnavailable):
+                except (PoolClosed, PoolPaused, _GivenUpError, StoreUnavailable):
+                    sent_at = None
                     await self._drop(claim)
-                    return
+                    return None
                 except (AgentUnavailable, AuthError) as error:
                     sent_at = None
-                    await self._failed(claim, error)
-                    return
+                    return await self._failed(claim, error)
                 except ConfigError as error:  # a secret's file that cannot be read any more
                     sent_at = None
-                    await self._failed(claim, AuthError(str(error)))
-                    return
+                    return await self._failed(claim, AuthError(str(error)))
                 except (RemoteThrottled, RemoteUnavailable, RemoteMalformed) as error:
                     lost_s, sent_at = works.clock() - (sent_at or works.clock()), None
                     claim.sending = False
                     retry_in_s = await self._stumbled(claim, error, attempt, lost_s)
                     if retry_in_s is None:
                         await self._drop(claim)
-                        return
+                        return None
                     await asyncio.sleep(retry_in_s)
                     attempt += 1
             sent_at = None
-            await self._born(claim, seen, started)
+            await self._born(claim, seen, started, batch)
         except asyncio.CancelledError:
             # Only the pool's own end cancels a creation.
             if sent_at is None:
@@ -221,7 +233,7 @@ class Creator:
             self._unsent -= in_line
             desk.creating.pop(claim.id, None)
 
-    async def _born(self, claim: Claim, seen: Sighting, started: float) -> None:
+    async def _born(self, claim: Claim, seen: Sighting, started: float, batch: int) -> None:
         desk, works, session = claim.desk, self._works, seen.session
         pinned = claim.sought.agent_version is not None
         self._full.discard(desk)
@@ -241,6 +253,8 @@ class Creator:
             pinned=pinned,
             terms=desk.terms,
             chance=works.spacing(),
+            batch=batch,
+            note=desk.noted.note,
         )
         record = await self._claims.end(claim, put)
         if record != "done":
@@ -260,6 +274,9 @@ class Creator:
                 took_s=took_s,
             )
         )
+        born_as = answer.entry if isinstance(answer, Done) else None
+        if born_as is not None and born_as.state == "retiring":
+            tell(works, desk, put, born_as)
         if seen.remaining_s <= 0:
             return
         if desk.noted.note.failure is not None:
@@ -297,7 +314,7 @@ class Creator:
         elif claim.doubtful:
             await self._claims.afresh(claim)
         counts = await self._read(desk)
-        if self._closing or unwanted(counts, self._target(desk)):
+        if self._closing or not desk.noted.open or unwanted(counts, self._target(desk)):
             self._publish(desk, error, None)
             return None
         hint_s = error.retry_after_s if isinstance(error, RemoteThrottled) else None
@@ -331,7 +348,7 @@ class Creator:
         self._works.bus.publish(CreationUnsettled(agent_rid=desk.rid, error=why))
 
     def _lost(self, claim: Claim, lost_s: float) -> Put:
-        facts = Facts(sought=claim.sought._replace(since_s=lost_s))
+        facts = Facts(sought=claim.sought._replace(since_s=lost_s), batch=claim.batch)
         look_s = claim.desk.policy.create_timeout_s + claim.desk.terms.doubt_s
         put = Put(claim.desk.key, claim.id, self._works.next_id(), "unsettled", facts=facts)
         return put._replace(deadline_in_s=look_s)

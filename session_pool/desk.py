@@ -12,12 +12,18 @@ from typing import Any, Final, NamedTuple
 
 from session_pool.errors import AgentUnavailable as Unavailable
 from session_pool.errors import AuthError, ConfigError, SessionPoolError
-from session_pool.events import ThresholdsScaled
+from session_pool.events import (
+    AgentDrained,
+    AgentPaused,
+    AgentRecycled,
+    AgentResumed,
+    ThresholdsScaled,
+)
 from session_pool.model import FOREVER, Counts, PoolKey, Sighting, Sought, Terms
 from session_pool.policy import AgentPolicy
-from session_pool.rules import scaled, wish
 from session_pool.space import NO_NOTE, Failure, Noted, Want
 from session_pool.telemetry import Bus, PoolStats, Recorder
+from session_pool.thresholds import scaled, wish
 
 MEANINGFUL: Final = 0.1
 """Lifetimes that differ by less than this share leave the scaled thresholds as they are."""
@@ -49,10 +55,13 @@ class Desk:
         listed: it is in the configuration, so it is kept warm from the start.
         holder: this process.
         local: leases are without end, since the store ends with the process (B21).
-        bus: where the news of scaled thresholds goes.
+        bus: where the news of scaled thresholds, and of a new note, goes.
 
     Attributes:
         stranger: only other processes serve it; here it is looked after and nothing more.
+        wary: the note says something of sessions that lie ready, so each is judged as it is handed
+            out or comes back.
+        warming: what calls of `warm` wait for, by the bell of each.
     """
 
     def __init__(
@@ -74,6 +83,8 @@ class Desk:
         self.terms: Terms = policy.terms()
         self.noted = Noted(NO_NOTE, 0, 0.0, True)
         self.noted_at = 0.0
+        self.wary = False
+        self.warming: dict[str, int] = {}
         self.asked_at: float | None = None
         self.born_with_s: float | None = None
         self.fresh_messages: int | None = None
@@ -102,11 +113,24 @@ class Desk:
     def target(self, now: float) -> int:
         """How many idle sessions to keep: none for an unlisted agent that nobody asks for."""
         asked = self.asked_at is not None and now - self.asked_at < self.policy.unlisted_idle_s
-        return self.terms.min_idle if self.listed or asked else 0
+        target = self.terms.min_idle if self.listed or asked else 0
+        return max(target, *self.warming.values()) if self.warming else target
 
     def take_note(self, noted: Noted, now: float) -> None:
-        """Know the key's note as it stands, by this process's clock."""
-        self.noted, self.noted_at = noted, now
+        """Know the key's note as it stands, by this process's clock; tell what is new in it."""
+        was, self.noted, self.noted_at = self.noted, noted, now
+        note = noted.note
+        self.wary = note.early_death_s is not None or note.recycled > 0 or note.drained
+        if noted.version <= was.version:  # an answer that was overtaken, or another epoch's
+            return
+        if note.recycled > was.note.recycled:
+            self._bus.publish(AgentRecycled(agent_rid=self.rid))
+        if note.drained and not was.note.drained:
+            self._bus.publish(AgentDrained(agent_rid=self.rid))
+        elif was.open and not noted.open:
+            self._bus.publish(AgentPaused(agent_rid=self.rid))
+        elif noted.open and not was.open:
+            self._bus.publish(AgentResumed(agent_rid=self.rid))
 
     def failing(self, now: float) -> Failure | None:
         """The known failure, while it keeps newcomers from trying (B10)."""
@@ -185,7 +209,7 @@ class Desk:
         """Whether a cap on what lies ready or is remembered is exceeded."""
         states, terms = counts.states, self.terms
         return (
-            states.get("idle", 0) > terms.max_idle
+            states.get("idle", 0) > (0 if self.noted.note.drained else terms.max_idle)
             or states.get("parked", 0) + states.get("gone", 0) > terms.max_parked
         )
 
@@ -204,6 +228,7 @@ class Desk:
             quarantined=counts.of("quarantined"),
             retiring=counts.of("retiring"),
             waiting=counts.waiting,
+            paused=0 if self.noted.open else 1,
             waited=self.waited,
             timeouts=self.timeouts,
             created_failed=self.created_failed,

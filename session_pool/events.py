@@ -164,6 +164,29 @@ class LeaseEnded(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AgentPaused(Event):
+    """Nothing is handed out or created for an agent until it is resumed (B25).
+
+    Told in every process, as it learns of it; so are the three that follow.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentDrained(Event):
+    """An agent is paused, and what lies ready is retired (B25)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentResumed(Event):
+    """An agent is paused or drained no more (B25)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentRecycled(Event):
+    """Sessions made so far go to nobody new any more (B25)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoreAway(Event):
     """The store cannot be reached; told once, however often it is tried (B27)."""
 

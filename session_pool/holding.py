@@ -263,7 +263,7 @@ class Holding:
         self._over = True
         desk, works, entry = self._desk, self._works, self._entry
         local = works.local
-        if self._plain and local is not None and not broken and said == "used":
+        if self._plain and local is not None and not (broken or desk.wary) and said == "used":
             # The short way of the same rules, for what nobody did anything with.
             terms = desk.terms
             if lies_ready(entry, terms):
@@ -289,16 +289,11 @@ class Holding:
 
     def _ended(self, said: Said, *, broken: bool = False, worn: str | None = None) -> Put:
         how = Ending(
-            said,
-            broken,
-            self._seen,
-            self._used,
-            self._in_flight,
-            self._gone,
-            worn or self._worn,
+            said, broken, self._seen, self._used, self._in_flight, self._gone, worn or self._worn
         )
         desk = self._desk
-        put = ended(desk.key, self._entry, self._facts, how, desk.terms, self._works.next_id())
+        op, note = self._works.next_id(), desk.noted.note
+        put = ended(desk.key, self._entry, self._facts, how, desk.terms, op, note)
         return put._replace(expires_in_s=self.remaining_s()) if self._unsaid else put
 
     def _left_s(self) -> float:

@@ -16,10 +16,11 @@ from session_pool.desk import Desk
 from session_pool.errors import RemoteRejected, SessionGone, SessionPoolError
 from session_pool.events import Mislabelled, QuarantineEnded, SessionDeleted, SessionRetired
 from session_pool.foundry import Urgency
-from session_pool.lineage import KEPT_S, recalled
+from session_pool.lineage import KEPT_S, kept_known
 from session_pool.model import FOREVER, Counts, Entry, PoolKey, State
 from session_pool.notes import found_dead, tell
 from session_pool.orphans import Orphans
+from session_pool.recalls import coming_back, recalled
 from session_pool.rules import buried, change, deletes, replaced, surplus
 from session_pool.space import Done, Due, Put
 from session_pool.telemetry import log
@@ -38,6 +39,12 @@ takes longer may be made twice: changes are by version, so that costs a request 
 
 NAP_S: Final = 60.0
 """Upkeep never sleeps longer: a machine that slept has a clock ahead of its timers (B20)."""
+
+LATER_S: Final = 5.0
+"""The first look for what comes back though it is recalled; later ones at half the recall's age."""
+
+LATEST_S: Final = 60.0
+"""At most between two such looks."""
 
 UPKEEP: Final = "upkeep"
 
@@ -119,6 +126,22 @@ class Keeper:
             op = self._works.next_id()
             await self._works.put(change(desk.key, entry, op, entry.state, deadline_in_s=0.0))
 
+    async def recall(self, desk: Desk) -> None:
+        """Retire what lies ready, as far as the note says that it is not to be handed out (B25)."""
+        works, note = self._works, desk.noted.note
+        if not desk.wary:
+            return
+        counts, _ = await works.store.read(desk.key)
+        limit = counts.of("ageing", "idle")
+        for entry in await works.store.find(desk.key, states=("ageing", "idle"), limit=limit):
+            why = recalled(entry.facts, note)
+            if why is not None:
+                facts = entry.facts._replace(reason=why)
+                put = change(
+                    desk.key, entry, works.next_id(), "retiring", facts=facts, deadline_in_s=0.0
+                )
+                await self._carry_out(desk, entry, put)
+
     async def clear(self, desk: Desk) -> None:
         """Retire all free sessions: the store ends, and they would be left behind unused (B25)."""
         store = self._works.store
@@ -141,8 +164,7 @@ class Keeper:
         ahead_s = due.now - works.clock()
         verify: defaultdict[Desk, list[Entry]] = defaultdict(list)
         lost: defaultdict[Desk, list[Entry]] = defaultdict(list)
-        claimed = self._known(due)
-        for desk, entry in claimed:
+        for desk, entry in self._known(due):
             todo = upkeep(desk.key, entry, due.now, works.next_id(), desk.terms)
             if todo == "verify":
                 verify[desk].append(entry)
@@ -152,13 +174,13 @@ class Keeper:
                 looking.add(self._look(self._judge(desk, entry, due.now), todo, entry))
             elif todo == "delete":
                 looking.add(self._look(self._delete(desk, entry, due.now), todo, entry))
+            elif todo == "fill":
+                looking.add(self._look(self._tend(desk, entry, due.now), todo, entry))
             else:
                 if isinstance(todo, Put):
                     await self._carry_out(desk, entry, todo)
-                elif todo == "recall":
-                    await self._recall(desk, entry)
                 else:
-                    await works.put(change(desk.key, entry, works.next_id(), None))
+                    await self._forget_rid(desk, entry)
                 self._claimed.pop(entry.id, None)
         for desk, entries in verify.items():
             work = self._verifier.look(desk, entries, due.now)
@@ -214,7 +236,7 @@ class Keeper:
             if put.state == "gone":
                 self._retired(desk, entry, "presumed dead")
 
-    async def _recall(self, desk: Desk, entry: Entry) -> None:
+    async def _forget_rid(self, desk: Desk, entry: Entry) -> None:
         """Forget the RID of what was ours, unless a lost session is still looked for (B12)."""
         works = self._works
         counts, _ = await works.store.read(desk.key)
@@ -222,12 +244,28 @@ class Keeper:
         put = change(desk.key, entry, works.next_id(), state, deadline_in_s=KEPT_S)
         await works.put(put)
 
+    async def _tend(self, desk: Desk, entry: Entry, now: float) -> None:
+        """A chore: do what the note says, and come again while something recalled may come back."""
+        works, key = self._works, desk.key
+        _, noted = await works.store.read(key)
+        desk.take_note(noted, works.clock())
+        await self.recall(desk)
+        put = change(key, entry, works.next_id(), None)
+        if desk.wary:
+            states: tuple[State, ...] = ("creating", "leased", "quarantined")
+            away = await works.store.find(key, states=states, limit=BATCH)
+            if any(coming_back(one, noted.note, entry.since) for one in away):
+                again_s = min(max(LATER_S, (now - entry.since) / 2), LATEST_S)
+                put = change(key, entry, works.next_id(), "chore", deadline_in_s=again_s)
+        await works.put(put)
+
     # ------------------------------------------------------------------ quarantine
 
     async def _judge(self, desk: Desk, entry: Entry, now: float) -> None:
         evidence = await self._evidence(desk, entry)
         works = self._works
-        put = verdict(desk.key, entry, now, works.next_id(), evidence, desk.terms)
+        note = desk.noted.note
+        put = verdict(desk.key, entry, now, works.next_id(), evidence, desk.terms, note)
         if not isinstance(await works.put(put), Done):
             return
         if put.state == "quarantined":
@@ -303,7 +341,7 @@ class Keeper:
                 )
         put = buried(desk.key, entry, works.next_id(), desk.terms)
         if left and put.state is None and not entry.facts.exchanges:
-            put = recalled(put, entry, (await works.store.read(desk.key))[0])
+            put = kept_known(put, entry, (await works.store.read(desk.key))[0])
         await works.put(put)
 
     def _retired(self, desk: Desk, entry: Entry, reason: str) -> None:
@@ -317,6 +355,7 @@ class Keeper:
         target = desk.target(self._works.clock())
         return (
             replaced(counts, target) > 0
+            or (desk.noted.note.drained and counts.of("idle", "ageing") > 0)
             or surplus(counts, desk.terms) > 0
             or counts.of("parked", "gone") > desk.terms.max_parked
         )
@@ -324,6 +363,7 @@ class Keeper:
     async def _trim(self, desk: Desk) -> None:
         works, terms = self._works, desk.terms
         try:
+            await self.recall(desk)
             counts, _ = await works.store.read(desk.key)
             ready = replaced(counts, desk.target(works.clock()))
             await self._retire(desk, ("ageing",), ready, "replaced")

@@ -138,11 +138,14 @@ def adopted(key: PoolKey, lost: Entry, one: Listed, op: str, terms: Terms, chanc
     """
     pinned = _sought(lost).agent_version is not None
     seen = Sighting(one.session, one.remaining_s)
-    put = born(key, one.session.rid, None, op, seen, pinned=pinned, terms=terms, chance=chance)
+    put = born(
+        key, one.session.rid, None, op, seen, pinned=pinned, terms=terms, chance=chance,
+        batch=lost.facts.batch,
+    )  # fmt: skip
     return put._replace(tally=(("adopted", 1),))
 
 
-def recalled(put: Put, entry: Entry, counts: Counts) -> Put:
+def kept_known(put: Put, entry: Entry, counts: Counts) -> Put:
     """What becomes of a retired session that is left at the remote, unused: as a lost one looks.
 
     Its RID is kept while a creation is under way or unsettled, so that a search knows it as ours.

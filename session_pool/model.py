@@ -142,6 +142,8 @@ class Facts(NamedTuple):
         remote: False once the remote is known to have it no more, so nothing is left to delete.
         forced: it must be deleted at the remote whatever the policy says (`forget`).
         sought: of a creation, under way or unsettled: how its session would be recognised.
+        batch: how often the agent had been recycled when its creation was sent (B25).
+        bound: its conversation has given it back once, and so has it for good.
     """
 
     session: Session | None = None
@@ -157,6 +159,8 @@ class Facts(NamedTuple):
     remote: bool = True
     forced: bool = False
     sought: Sought | None = None
+    batch: int = 0
+    bound: bool = False
 
 
 NO_FACTS: Final = Facts()

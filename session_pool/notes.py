@@ -19,7 +19,12 @@ from session_pool.works import TELL_S, Works
 
 
 async def write_note(
-    works: Works, desk: Desk, change: Callable[[Note], Note], *, for_s: float = FOREVER
+    works: Works,
+    desk: Desk,
+    change: Callable[[Note], Note],
+    *,
+    open_: bool | None = None,
+    for_s: float = FOREVER,
 ) -> None:
     """Change the note of a key, whatever others write to it meanwhile.
 
@@ -27,6 +32,7 @@ async def write_note(
         works: the pool's means.
         desk: the agent's.
         change: from the note as it stands to the new one; the same one means nothing to do.
+        open_: whether anything is handed out from then on; None leaves that as it is.
         for_s: how long to ask a store that is away; to the pool's end if it is FOREVER.
 
     Raises:
@@ -34,13 +40,13 @@ async def write_note(
     """
     noted = desk.noted
     while True:
-        note = change(noted.note)
-        if note == noted.note and note.failure is None:
+        note, opens = change(noted.note), noted.open if open_ is None else open_
+        if note == noted.note and note.failure is None and opens == noted.open:
             return
-        ask = partial(works.store.note, desk.key, noted.version, note, open_=noted.open)
+        ask = partial(works.store.note, desk.key, noted.version, note, open_=opens)
         answer = await works.again(ask, works.loop.time() + for_s)
         desk.take_note(answer, works.clock())
-        if answer.note == note:
+        if answer.note == note and opens == answer.open:
             return
         noted = answer
 

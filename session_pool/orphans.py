@@ -17,6 +17,7 @@ from session_pool.events import CreationSettled, OrphanAdopted, OrphanFound, Ses
 from session_pool.foundry import SessionPage, Urgency
 from session_pool.lineage import Listed, adopted, alike, begins, closes, listed, matches, wanted
 from session_pool.model import Entry, Sought, State
+from session_pool.recalls import outdated
 from session_pool.rules import change
 from session_pool.space import Done, Put
 from session_pool.telemetry import log
@@ -143,6 +144,7 @@ class Orphans:
         left_s = one.remaining_s - (works.clock() + ahead_s - one.read_at)
         target = desk.target(works.clock())
         of_use = desk.stranger or wanted(answer.counts, target)
+        of_use = of_use and desk.noted.open and not outdated(entry.facts, desk.noted.note)
         if of_use and left_s > desk.terms.min_remaining_s:
             one = one._replace(remaining_s=left_s)
             op, chance = works.next_id(), works.spacing()

@@ -22,9 +22,9 @@ from session_pool.agent import Agent, checked
 from session_pool.closing import CLOSING, Closing, let_go
 from session_pool.conversation import Conversation, Key
 from session_pool.creator import Creator
-from session_pool.desk import NOTHING_ASKED, Desk, error_of
+from session_pool.desk import NOTHING_ASKED, Desk
 from session_pool.desks import PRINCIPAL, Desks
-from session_pool.errors import AcquireTimeout, ConfigError, PoolClosed
+from session_pool.errors import ConfigError, PoolClosed
 from session_pool.foundry import (
     Api,
     Auth,
@@ -37,6 +37,7 @@ from session_pool.foundry import (
 )
 from session_pool.keeper import Keeper
 from session_pool.model import Counts, PoolKey
+from session_pool.operating import Operator
 from session_pool.orphans import Orphans
 from session_pool.policy import AgentPolicy, RequestLimits
 from session_pool.principal import check_identity
@@ -45,9 +46,8 @@ from session_pool.sharer import Sharer
 from session_pool.stores.base import LocalStore, Store
 from session_pool.stores.open import open_store
 from session_pool.telemetry import Bus, PoolStats, Subscription, log
+from session_pool.verbs import Verbs
 from session_pool.works import Works, clock_of
-
-READY = "ready"
 
 MEMORY_ENDS = (
     "conversations on memory:// end with this process, and other workers do not know them; the "
@@ -56,7 +56,7 @@ MEMORY_ENDS = (
 """Said once, at the first conversation (B28)."""
 
 
-class SessionPool:
+class SessionPool(Verbs):
     """Live sessions of AIP Agents, created on demand, kept fresh, leased exclusively.
 
     An async context manager; or `await pool.open()` and `await pool.aclose()` where a framework has
@@ -168,6 +168,7 @@ class SessionPool:
         self._keeper = Keeper(
             works, desks.at, desks.all, Orphans(works, sole_owner=self._sole_owner)
         )
+        self._operator = Operator(works, desks, self._keeper, self._creator.attend, self._check)
         try:
             await store.open()
             works.epoch = store.epoch  # nothing is held yet that it could have forgotten
@@ -193,42 +194,6 @@ class SessionPool:
             self._changed(desk.key, counts, None)
         return self
 
-    async def ready(self, timeout: float | None = None) -> None:
-        """Wait until every listed agent has its `min_idle` sessions ready.
-
-        Args:
-            timeout: seconds; None waits for ever.
-
-        Raises:
-            AcquireTimeout: they were not in time; its cause is the last error.
-            AgentUnavailable, AuthError: sessions of an agent cannot be created.
-            PoolClosed: the pool is closed.
-            StoreUnavailable: the store was away until then.
-        """
-        self._check()
-        works = self._works
-        began = works.loop.time()
-        until = float("inf") if timeout is None else began + timeout
-        while True:
-            self._check()
-            desk = await self._desks.cold(until)
-            if desk is None:
-                return
-            failure = desk.failing(works.clock())
-            if failure is not None:
-                raise error_of(failure) from desk.last_error
-            if works.loop.time() >= until:
-                raise AcquireTimeout(
-                    f"{desk.name} has not its min_idle = {desk.terms.min_idle} sessions yet",
-                    phase="creation",
-                    capped_by=None,
-                    waited_s=works.loop.time() - began,
-                    stats=self.stats(),
-                ) from desk.last_error
-            works.watched = True
-            await works.wait(READY, until)
-            works.watched = False
-
     async def aclose(self, timeout: float = 10) -> None:
         """Close: refuse, fail waiters, give leases until a deadline and mark the rest lost (B25).
 
@@ -243,7 +208,7 @@ class SessionPool:
             return
         if self._closing is None:
             self._check()
-            self._works.watched = True
+            self._works.watchers.add(CLOSING)
             self._refusal = "the pool is closed; nothing is handed out any more"
             closing = Closing(works := self._works, self._desks, self._creator, self._keeper)
             self._closing = works.spawn(closing.run(self._endless, timeout), "close")
@@ -356,8 +321,9 @@ class SessionPool:
         desk.counts = counts
         if deadline_in_s is not None:
             self._keeper.poke(deadline_in_s)
+        for bell in self._works.watchers:
+            self._works.ring(bell)
         if self._refusal is not None:
-            self._works.ring(CLOSING)
             return
         if desk.stranger:
             return
@@ -366,8 +332,6 @@ class SessionPool:
             self._creator.attend(desk, counts)
         if states.get("ageing") or desk.overfull(counts):
             self._keeper.trim(desk, counts)
-        if self._works.watched:
-            self._works.ring(READY)
 
     def _warn_of_memory(self) -> None:
         if not (self._warned or self._works.store.durable):

@@ -6,29 +6,27 @@ where the rules say so, and gives back whatever its caller does not live to see 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 from session_pool.bells import ASK_AGAIN_S, TICK_S
+from session_pool.confirming import look
 from session_pool.desk import Asked, Desk, error_of
 from session_pool.errors import (
     AcquireTimeout,
     PoolClosed,
     PoolPaused,
-    RemoteError,
-    RemoteRejected,
     SessionGone,
     StoreUnavailable,
     TooManyWaiting,
     VersionConflict,
 )
 from session_pool.events import ConversationReplaced
-from session_pool.foundry import Urgency
 from session_pool.model import FOREVER, Sighting
 from session_pool.notes import found_dead, outlived, tell
-from session_pool.rules import change, confirm, dead, following, left_alone
-from session_pool.space import Done, Grant, Put, Refusal, Ticket, Want
+from session_pool.rules import change, confirm, dead, following, refused
+from session_pool.space import Done, Grant, NotDone, Put, Refusal, Ticket, Want
 from session_pool.timeouts import time_went_into, timed_out
 from session_pool.works import Works
 
@@ -229,6 +227,11 @@ class Request:
             "store cannot be reached; try again later"
         ) from error
 
+    def _left_s(self) -> float:
+        # Who does not wait at all gets an answer of the store all the same.
+        at_once = self._deadline <= self._began
+        return ONE_LOOK_S if at_once else self._deadline - self._works.loop.time()
+
     def _lapsed(self, grant: Grant) -> bool:
         # Confirming took longer than the lease: it is as if it had never been granted.
         return self._works.clock() - self.asked_at >= grant.entry.lapses - grant.now
@@ -240,6 +243,8 @@ class Request:
         works, desk, request = self._works, self._desk, self._id
         if desk.noted.note.failure is not None:
             self._fail_fast(ticket.needs)
+        if not desk.noted.open and desk.noted.version == ticket.note_version:
+            raise self._paused()
         if self._ticket is None:
             desk.waited += 1
         self._ticket = ticket
@@ -265,11 +270,11 @@ class Request:
     def _refused(self, refusal: Refusal) -> None:
         desk = self._desk
         desk.take_note(refusal.noted, self._works.clock())
+        if not refusal.noted.open:  # who stands in line hears of it as of any new note
+            raise self._paused()
         match refusal.why:
-            case "note":
+            case "note" | "closed":
                 self._fail_fast(refusal.needs)
-            case "closed":
-                raise PoolPaused(f"{desk.name} is paused; resume it, or try again later")
             case "full":
                 raise TooManyWaiting(
                     f"{refusal.counts.waiting} callers wait for {desk.name} already "
@@ -290,6 +295,9 @@ class Request:
         if failure is not None:
             raise error_of(failure) from self._desk.last_error
 
+    def _paused(self) -> PoolPaused:
+        return PoolPaused(f"{self._desk.name} is paused; resume it, or try again later")
+
     def _check_open(self) -> None:
         refusal = self._refusal()
         if refusal is not None:
@@ -305,15 +313,19 @@ class Request:
     async def _confirmed(self, grant: Grant) -> Grant | Put:
         """The grant, known to be alive, or what becomes of the session that is not."""
         works, desk = self._works, self._desk
+        if grant.note_version != desk.noted.version:  # another process wrote it meanwhile
+            read = partial(works.store.read, desk.key)
+            _, noted = await works.again(read, works.loop.time() + self._left_s())
+            desk.take_note(noted, works.clock())
         match confirm(grant, desk.terms, desk.noted.note):
             case "ready" if grant.before is None:
                 return grant
             case "look":
-                seen = await self._look(grant)
+                seen = await look(works, desk, grant, self._began, self._deadline, self._check_open)
             case "dead":
                 return await self._dead(grant)
-            case "stale":
-                put = left_alone(desk.key, grant.entry, works.next_id())
+            case "park_timeout" | "recycled" as why:
+                put = refused(desk.key, grant.entry, works.next_id(), why)
                 tell(works, desk, put, grant.entry)
                 return put
             case _:
@@ -333,37 +345,7 @@ class Request:
         tell(works, desk, put, grant.entry)
         return put
 
-    async def _look(self, grant: Grant) -> Sighting | None:
-        """One GET decides (B2); None is death, and nothing but SessionNotFound is (B16)."""
-        works, desk, attempt = self._works, self._desk, 0
-        while True:
-            self._check_open()
-            try:
-                async with asyncio.timeout_at(min(self._deadline, works.loop.time() + 1e6)):
-                    return await works.paced.call(
-                        Urgency.CONFIRM,
-                        works.api.get_session,
-                        desk.rid,
-                        grant.entry.rid,
-                        timeout_s=desk.policy.create_timeout_s,
-                    )
-            except SessionGone:
-                return None
-            except RemoteRejected as error:
-                desk.last_error = error
-                remaining_s = grant.entry.expires - grant.now
-                return Sighting(grant.entry.facts.session, remaining_s)  # type: ignore[arg-type]
-            except (RemoteError, TimeoutError) as error:
-                desk.last_error = error if isinstance(error, RemoteError) else desk.last_error
-                pause_s = works.backoff_s(attempt)
-                if works.loop.time() + pause_s >= self._deadline:
-                    desk.timeouts += 1
-                    waited_s = works.loop.time() - self._began
-                    raise timed_out(desk, waited_s, "confirmation", None) from error
-                attempt += 1
-                await asyncio.sleep(pause_s)
-
-    async def _introduced(self, grant: Grant, seen: Sighting | None) -> Grant:
+    async def _introduced(self, grant: Grant, seen: Sighting | None) -> Grant | Put:
         """Write what became known: the end as seen, and the session that this one follows (B5)."""
         works, desk, before = self._works, self._desk, grant.before
         facts = following(grant)
@@ -379,11 +361,14 @@ class Request:
                 facts=facts,
                 expires_in_s=seen.remaining_s if seen is not None else None,
             ),
-            for_s=self._deadline - works.loop.time(),
+            for_s=self._left_s(),
         )
+        if isinstance(answer, NotDone) and answer.why == "changed":
+            # Evicted while it was looked at: this changes nothing any more, and takes another.
+            return refused(desk.key, grant.entry, works.next_id(), "recycled")
         if before is not None and before.state == "gone":
             forget = change(desk.key, before, works.next_id(), None)
-            await works.put(forget, for_s=self._deadline - works.loop.time())
+            await works.put(forget, for_s=self._left_s())
         if facts is not None:
             works.bus.publish(
                 ConversationReplaced(

@@ -8,11 +8,11 @@ a session that it looks at is next door, in `verdicts`. Rule numbers are those o
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final, Literal, NamedTuple
 
 from session_pool.model import Counts, Entry, Facts, PoolKey, Session, Sighting, State, Terms
-from session_pool.space import Grant, Guard, Note, Put
+from session_pool.recalls import outdated, recalled
+from session_pool.space import NO_NOTE, Grant, Guard, Note, Put
 
 CHANGES: Final[dict[tuple[State | None, State | None], str]] = {
     (None, "creating"): "a creation is claimed, before it is sent",
@@ -22,7 +22,7 @@ CHANGES: Final[dict[tuple[State | None, State | None], str]] = {
     (None, "quarantined"): "a creation that was given up for lost has come back",
     ("creating", "creating"): "its creator is still at it",
     ("creating", "idle"): "the session is there",
-    ("creating", "retiring"): "it was born expired",
+    ("creating", "retiring"): "it was born expired, or recalled meanwhile",
     ("creating", None): "the creation failed, or nobody wants it any more",
     ("creating", "unsettled"): "its creator is gone, and may have sent it",
     ("unsettled", "unsettled"): "looked for, and to be looked for again",
@@ -30,27 +30,30 @@ CHANGES: Final[dict[tuple[State | None, State | None], str]] = {
     ("idle", "leased"): "handed out",
     ("idle", "idle"): "seen alive",
     ("idle", "ageing"): "due for replacement",
-    ("idle", "retiring"): "surplus, or the pool closes",
+    ("idle", "retiring"): "surplus, recalled or evicted, or the pool closes",
     ("idle", None): "found dead",
     ("ageing", "leased"): "handed out",
     ("ageing", "ageing"): "seen alive",
-    ("ageing", "retiring"): "its replacement is ready, or it is too old to hand out",
+    ("ageing", "retiring"): "its replacement is ready, or it is too old, recalled or evicted",
     ("ageing", None): "found dead",
     ("leased", "leased"): "an exchange begins or ends",
     ("leased", "idle"): "given back unused, or reuse by anyone",
     ("leased", "parked"): "given back by its conversation",
-    ("leased", "quarantined"): "it ended while an exchange may be going on, or as unused",
-    ("leased", "retiring"): "used up, discarded or worn",
+    (
+        "leased",
+        "quarantined",
+    ): "it ended while an exchange may be going on, or as unused; or evicted",
+    ("leased", "retiring"): "used up, discarded, worn or recalled",
     ("leased", "gone"): "found dead; its conversation remembers it",
     ("leased", None): "found dead",
     ("parked", "leased"): "its conversation goes on",
     ("parked", "parked"): "looked at, and left",
-    ("parked", "retiring"): "park_timeout_s, max_parked, or forgotten",
+    ("parked", "retiring"): "park_timeout_s, max_parked, forgotten or evicted",
     ("parked", "gone"): "presumed dead, two lifetimes past its estimate",
     ("quarantined", "quarantined"): "the exchange may still be going on",
     ("quarantined", "parked"): "the exchange is over",
     ("quarantined", "idle"): "it was unused indeed, or reuse by anyone",
-    ("quarantined", "retiring"): "the exchange is over and nobody may read it; or mislabelled",
+    ("quarantined", "retiring"): "the exchange is over and nobody may have it; or mislabelled",
     ("quarantined", "gone"): "found dead; its conversation remembers it",
     ("quarantined", None): "found dead",
     ("retiring", "retiring"): "its conversation is forgotten",
@@ -79,36 +82,6 @@ def change(key: PoolKey, entry: Entry, op: str, to: State | None, **fields: Any)
     if (entry.state, to) not in CHANGES:
         raise ValueError(f"no rule leads from {entry.state} to {to}")
     return Put(key, entry.id, op, to, version=entry.version, **fields)
-
-
-# ------------------------------------------------------------------------------------- thresholds
-
-
-def scaled(terms: Terms, lifetime_s: float) -> Terms:
-    """Thresholds that fit a session that lives this long (B16).
-
-    Where its whole life is shorter than `refresh_ahead_s`, the three thresholds shrink by one
-    factor, so that `refresh_ahead_s` becomes half of the life.
-    """
-    if lifetime_s > terms.refresh_ahead_s or lifetime_s <= 0:
-        return terms
-    factor = lifetime_s / 2 / terms.refresh_ahead_s
-    return terms._replace(
-        refresh_ahead_s=terms.refresh_ahead_s * factor,
-        min_remaining_s=terms.min_remaining_s * factor,
-        doubt_s=terms.doubt_s * factor,
-    )
-
-
-def wish(asked_s: float | None, terms: Terms) -> float:
-    """The least remaining life to ask for: the policy's, or the larger one, on a coarse scale.
-
-    Few values make few lines. Larger wishes are rounded up by an eighth of an octave at most.
-    """
-    if asked_s is None or asked_s <= terms.min_remaining_s:
-        return terms.min_remaining_s
-    step = 2.0 ** (math.floor(math.log2(max(asked_s, 1.0))) - 3)
-    return math.ceil(asked_s / step) * step
 
 
 # --------------------------------------------------------------------------------------- creating
@@ -143,25 +116,28 @@ def unwanted(counts: Counts, target: int) -> bool:
 
 def born(
     key: PoolKey, entry_id: str, version: int | None, op: str, seen: Sighting, *, pinned: bool,
-    terms: Terms, chance: float,
+    terms: Terms, chance: float, batch: int = 0, note: Note = NO_NOTE,
 ) -> Put:  # fmt: skip
-    """What a session becomes that was just created: idle, with its end and its replacement set."""
+    """What a session becomes that was just created: idle, with its end and its replacement set.
+
+    One that was recalled while it was being created leaves at once, unused (B25).
+    """
     session, remaining_s = seen
-    facts = Facts(session=session, lifetime_s=session.lifetime_s)
-    dead = remaining_s <= 0
+    facts = Facts(session=session, lifetime_s=session.lifetime_s, batch=batch)
+    leaves = "born expired" if remaining_s <= 0 else recalled(facts, note)
     return Put(
         key,
         entry_id,
         op,
-        "retiring" if dead else "idle",
+        "retiring" if leaves else "idle",
         version=version,
         rid=session.rid,
         agent_version=session.agent_version,
         pinned=pinned,
         expires_in_s=remaining_s,
         fresh_in_s=fresh_for(remaining_s, terms, chance),
-        deadline_in_s=0.0 if dead else terms.verify_after_s,
-        facts=facts._replace(reason="born expired") if dead else facts,
+        deadline_in_s=0.0 if leaves else terms.verify_after_s,
+        facts=facts._replace(reason=leaves),
         tally=(("created", 1),),
     )
 
@@ -189,10 +165,12 @@ def surplus(counts: Counts, terms: Terms) -> int:
 # ------------------------------------------------------------------------------------ handing out
 
 
-def confirm(grant: Grant, terms: Terms, note: Note) -> Literal["ready", "look", "dead", "stale"]:
-    """Whether a session may be handed out as it is, must be looked at, is dead, or was left alone.
+def confirm(
+    grant: Grant, terms: Terms, note: Note
+) -> Literal["ready", "look", "dead", "park_timeout", "recycled"]:
+    """Whether a session may be handed out as it is, must be looked at, is dead, or why it may not.
 
-    Decided at the hand-out itself, whether or not upkeep ran in time (B2, B16).
+    Decided at the hand-out itself, whether or not upkeep ran in time (B2, B16, B25).
 
     Only a conversation's own session can come with little life left: a free one has its wish.
     """
@@ -200,10 +178,14 @@ def confirm(grant: Grant, terms: Terms, note: Note) -> Literal["ready", "look", 
     remaining_s, lifetime_s = entry.expires - grant.now, entry.facts.lifetime_s
     if remaining_s <= -HELD_TOO_OLD * lifetime_s:
         return "dead"
+    if outdated(entry.facts, note):
+        return "recycled"
     idled_s = lifetime_s - remaining_s
     timeout_s = terms.park_timeout_s
     if entry.facts.exchanges and timeout_s is not None and idled_s >= timeout_s:
-        return "stale"  # counted from its last exchange, which is about when it was given back
+        return (
+            "park_timeout"  # counted from its last exchange, which is about when it was given back
+        )
     if remaining_s < terms.doubt_s and entry.conversation is not None:
         return "look"
     suspect = note.early_death_s is not None and idled_s >= note.early_death_s
@@ -278,8 +260,11 @@ def lies_ready(entry: Entry, terms: Terms) -> bool:
     return entry.conversation is None and terms.reuse == "anyone"
 
 
-def ended(key: PoolKey, entry: Entry, facts: Facts, how: Ending, terms: Terms, op: str) -> Put:
-    """What becomes of a session as its lease ends (B4, B5, B18, B22).
+def ended(
+    key: PoolKey, entry: Entry, facts: Facts, how: Ending, terms: Terms, op: str,
+    note: Note = NO_NOTE,
+) -> Put:  # fmt: skip
+    """What becomes of a session as its lease ends (B4, B5, B18, B22, B25).
 
     Args:
         key: the entry's.
@@ -288,6 +273,7 @@ def ended(key: PoolKey, entry: Entry, facts: Facts, how: Ending, terms: Terms, o
         how: the ending.
         terms: the agent's.
         op: id of the request.
+        note: the key's: where it would lie ready, it must not have been recalled.
     """
 
     def to(state: State, why: str | None = None, in_s: float | None = None) -> Put:
@@ -307,14 +293,18 @@ def ended(key: PoolKey, entry: Entry, facts: Facts, how: Ending, terms: Terms, o
     if how.worn is not None or how.said == "discard":
         return to("retiring", how.worn or "discarded", 0.0)
     if talks:
+        facts = facts if facts.bound else facts._replace(bound=True)
         return to("parked", None, parked_for(facts.lifetime_s, facts.lifetime_s, terms))
+    why: str | None = recalled(facts, note)
+    if why and (how.used or how.seen):
+        why = "used"
     if terms.reuse == "anyone":
-        return to("idle", None, terms.verify_after_s)
+        return to("retiring", why, 0.0) if why else to("idle", None, terms.verify_after_s)
     if how.used or (how.said == "used" and not how.broken):
         return to("retiring", "used", 0.0)
     if how.seen:
         return doubt("unused", terms.settle_s)
-    return to("idle", None, terms.verify_after_s)
+    return to("retiring", why, 0.0) if why else to("idle", None, terms.verify_after_s)
 
 
 def parked_for(remaining_s: float, lifetime_s: float, terms: Terms) -> float:
@@ -323,10 +313,15 @@ def parked_for(remaining_s: float, lifetime_s: float, terms: Terms) -> float:
     return gone_s if terms.park_timeout_s is None else min(terms.park_timeout_s, gone_s)
 
 
-def left_alone(key: PoolKey, entry: Entry, op: str) -> Put:
-    """What becomes of a session, just handed out, that its conversation left alone for too long."""
-    facts = entry.facts._replace(reason="park_timeout")
-    return Put(key, entry.id, op, "retiring", None, entry.fence, facts, 0.0)
+def refused(key: PoolKey, entry: Entry, op: str, why: Literal["park_timeout", "recycled"]) -> Put:
+    """What becomes of a session, just handed out, that its taker may not have.
+
+    Its conversation left it alone for too long, and remembers it; or it was made before a recycle,
+    and whoever was to have it knows nothing of it.
+    """
+    facts = entry.facts._replace(reason=why)
+    put = Put(key, entry.id, op, "retiring", None, entry.fence, facts, 0.0)
+    return put._replace(unbind=why == "recycled")
 
 
 def dead(key: PoolKey, entry: Entry, op: str, terms: Terms, *, holder: bool = False) -> Put:
@@ -394,4 +389,5 @@ def deletes(facts: Facts, terms: Terms) -> bool:
     if facts.forced or terms.delete_retired == "all":
         return True
     unused = facts.exchanges == 0 and facts.reason not in ("used", "mislabelled", "discarded")
+    unused = unused and facts.trouble is None
     return terms.delete_retired == "unused" and unused

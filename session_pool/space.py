@@ -114,10 +114,14 @@ class Note(NamedTuple):
         failure: why no session can be created now; None when the last creation succeeded.
         early_death_s: a session died at this many seconds of inactivity, before its estimate; idle
             sessions older than this are confirmed before they are handed out (B16).
+        drained: nothing is kept ready; a key that is drained is closed as well (B25).
+        recycled: how often; sessions of an earlier batch go to nobody new (B25).
     """
 
     failure: Failure | None = None
     early_death_s: float | None = None
+    drained: bool = False
+    recycled: int = 0
 
 
 NO_NOTE: Final = Note()

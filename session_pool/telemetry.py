@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Final, Self
 
 from session_pool.events import (
+    AgentDrained,
+    AgentPaused,
     ConversationReplaced,
     CreationFailed,
     CreationUnsettled,
@@ -44,8 +46,9 @@ BOUNDS_S: Final = (
 """Upper bounds of the histograms' buckets, in seconds; one more holds all above."""
 
 _LOUD = (
-    ConversationReplaced, CreationFailed, CreationUnsettled, LeaseDropped, LeaseEnded, Mislabelled,
-    SessionDied, StoreAway, StoreForgot, TaskRestarted, ThresholdsScaled,
+    AgentDrained, AgentPaused, ConversationReplaced, CreationFailed, CreationUnsettled,
+    LeaseDropped, LeaseEnded, Mislabelled, SessionDied, StoreAway, StoreForgot, TaskRestarted,
+    ThresholdsScaled,
 )  # fmt: skip
 
 
@@ -116,6 +119,7 @@ class PoolStats:
         creating, idle, leased, parked, quarantined, retiring, waiting: now. `idle` includes those
             due for replacement.
         unsettled: creations whose answer was lost, now on record.
+        paused: agents that are paused or drained, as far as this process knows (B25).
         created, adopted, retired: sessions, in total.
         waited, timeouts, created_failed: acquires that had to wait, that ran out of time, and
             failed attempts to create, in total.
@@ -134,6 +138,7 @@ class PoolStats:
     retiring: int = 0
     retired: int = 0
     waiting: int = 0
+    paused: int = 0
     waited: int = 0
     timeouts: int = 0
     created_failed: int = 0

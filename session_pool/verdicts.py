@@ -9,6 +9,7 @@ import math
 from typing import Final, Literal, NamedTuple
 
 from session_pool.model import Entry, PoolKey, Session, Sighting, Sought, Terms
+from session_pool.recalls import recalled
 from session_pool.rules import (
     FIRST_LOOK_S,
     HELD_TOO_OLD,
@@ -17,7 +18,7 @@ from session_pool.rules import (
     exchanged,
     parked_for,
 )
-from session_pool.space import Put
+from session_pool.space import NO_NOTE, Note, Put
 
 PAGE: Final = 100
 """Sessions on one page of `list` at most (API page, "List sessions")."""
@@ -130,10 +131,25 @@ class Evidence(NamedTuple):
     gone: bool = False
 
 
+def evicted(key: PoolKey, entry: Entry, op: str) -> Put:
+    """What becomes of a session that is to go, whoever has it (B25).
+
+    What nobody holds is retired now. What is held, or was until just now, may have an exchange
+    going on: it is in quarantine until that is over, and retired then.
+    """
+    facts = entry.facts._replace(reason="evicted")
+    if entry.state == "leased":
+        facts = facts._replace(trouble="evicted")
+    elif entry.state != "quarantined":
+        return change(key, entry, op, "retiring", facts=facts, deadline_in_s=0.0)
+    return change(key, entry, op, "quarantined", facts=facts, deadline_in_s=FIRST_LOOK_S)
+
+
 def verdict(
-    key: PoolKey, entry: Entry, now: float, op: str, evidence: Evidence, terms: Terms
-) -> Put:
-    """What becomes of a session in quarantine, given what the remote shows (B4, B22)."""
+    key: PoolKey, entry: Entry, now: float, op: str, evidence: Evidence, terms: Terms,
+    note: Note = NO_NOTE,
+) -> Put:  # fmt: skip
+    """What becomes of a session in quarantine, given what the remote shows (B4, B22, B25)."""
     facts, seen, waited_s = entry.facts, evidence.seen, now - entry.since
     if evidence.gone:
         return dead(key, entry, op, terms)
@@ -143,7 +159,9 @@ def verdict(
     )  # fmt: skip
     if facts.trouble == "unused":
         if session is not None and not _touched(facts.session, session):
-            told = facts._replace(trouble=None)
+            told = facts._replace(trouble=None, reason=facts.reason or recalled(facts, note))
+            if told.reason is not None:
+                return change(key, entry, op, "retiring", facts=told, deadline_in_s=0.0)
             return change(key, entry, op, "idle", facts=told, deadline_in_s=terms.verify_after_s)
         told = facts._replace(trouble=None, reason="mislabelled")
         return change(key, entry, op, "retiring", facts=told, deadline_in_s=0.0)
@@ -160,14 +178,19 @@ def verdict(
         return change(key, entry, op, "quarantined", deadline_in_s=max(SOON_S, look_s))
     made = 1 if grown or evidence.trace == "complete" else 0
     told = exchanged(facts, made, session) if made else facts._replace(trace_id=None)
+    if facts.reason == "evicted":  # the trouble stays, unless nobody can have said anything (B29)
+        seen_unused = session is not None and not _touched(facts.session, session)
+        told = told._replace(trouble=None if seen_unused else facts.trouble)
+        return change(key, entry, op, "retiring", facts=told, deadline_in_s=0.0)
     told = told._replace(trouble=None)
     expires_in_s = seen.remaining_s if seen is not None else None
     if entry.conversation is not None:
         park_s = parked_for(facts.lifetime_s, facts.lifetime_s, terms)
+        told = told._replace(bound=True)
         return change(
             key, entry, op, "parked", facts=told, expires_in_s=expires_in_s, deadline_in_s=park_s
         )
-    if terms.reuse == "anyone":
+    if terms.reuse == "anyone" and recalled(facts, note) is None:
         return change(key, entry, op, "idle", facts=told, expires_in_s=expires_in_s)
     told = told._replace(reason="used")
     return change(key, entry, op, "retiring", facts=told, deadline_in_s=0.0)

@@ -72,7 +72,7 @@ class Works(Bells):
         epoch: the store's, as the leases of this process are registered with it (B27).
         wake_at: when upkeep wakes up next, by `clock`; 0 while it is awake.
         limits: by what a store's answers are waited for.
-        watched: somebody wants to hear of every change, however small.
+        watchers: bells of those who want to hear of every change, however small.
     """
 
     def __init__(self, store: Store, paced: Paced, bus: Bus, clock: Callable[[], float]) -> None:
@@ -91,7 +91,7 @@ class Works(Bells):
         self.sharing: object = None
         self.epoch = store.epoch
         self.wake_at = 0.0
-        self.watched = False
+        self.watchers: set[str] = set()
         self.on_change: Callable[[PoolKey, Counts, float | None], None] = lambda *_: None
         self.limits = Limits(self.loop)
         self._away_since = 0.0
@@ -227,7 +227,7 @@ class Works(Bells):
         """Whether a session that went back to lie ready changed nothing anybody must attend to."""
         states = counts.states
         return (
-            not (counts.new or self.watched)
+            not (counts.new or self.watchers)
             and states.get("idle", 0) <= terms.max_idle
             and states.get("parked", 0) < terms.max_parked
         )

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from session_pool import PoolClosed
+from session_pool import PoolClosed, PoolPaused
 from session_pool.emulator import Emulator
 from tests.cancelling import WAYS, Way, Work, at_each_await, cancelled
 from tests.pool.cancelled_house import AGENT, CREATE_S, KINDS, House, Kind, house
@@ -86,6 +86,73 @@ async def test_a_block_around_the_pool_may_be_cancelled(way: Way, kind: Kind) ->
             await asyncio.sleep(2 * CREATE_S)
             assert pools_tasks() == []
             await _nobody_is_left_unused(here.emu)
+
+    await at_each_await(scene, way)
+
+
+@pytest.mark.parametrize("verb", ["pause", "drain", "recycle", "resume"])
+async def test_an_order_that_is_cancelled_has_happened_or_not(
+    way: Way, kind: Kind, verb: str
+) -> None:
+    @asynccontextmanager
+    async def scene() -> AsyncIterator[Work]:
+        async with house(kind, policy=WARM) as here:
+            pool = here.pool
+            await here.speak("c")
+            lease = await here.hold()
+            if verb == "resume":
+                await pool.drain(AGENT)
+            yield lambda: getattr(pool, verb)(AGENT)
+            await asyncio.sleep(1.0)
+            if verb != "recycle":
+                await _is_paused_or_not(here)
+            await getattr(pool, verb)(AGENT)  # a second call finishes what the first began
+            await lease.release(unused=True)
+            await pool.resume(AGENT)
+            await asyncio.sleep(10.0)
+            await pool.ready(10.0)
+
+    await at_each_await(scene, way)
+
+
+async def _is_paused_or_not(here: House) -> None:
+    try:
+        async with here.pool.acquire(AGENT):
+            pass
+    except PoolPaused:
+        assert (await here.counts()).of("creating") == 0
+
+
+@pytest.mark.parametrize("held", [False, True])
+async def test_an_eviction_that_is_cancelled_has_happened_or_not(
+    way: Way, kind: Kind, held: bool
+) -> None:
+    @asynccontextmanager
+    async def scene() -> AsyncIterator[Work]:
+        async with house(kind, policy=WARM) as here:
+            lease = await here.hold()
+            rid = lease.rid if held else _idle(here, lease.rid)
+            yield lambda: here.pool.evict(rid)
+            await asyncio.sleep(1.0)
+            if held:
+                await here.pool.evict(rid)
+                assert lease.lost.is_set()
+
+    await at_each_await(scene, way)
+
+
+def _idle(here: House, but: str) -> str:
+    return next(rid for rid in here.emu.sessions if rid != but)
+
+
+async def test_warming_may_be_cancelled(way: Way, kind: Kind) -> None:
+    @asynccontextmanager
+    async def scene() -> AsyncIterator[Work]:
+        async with house(kind, policy=WARM) as here:
+            yield lambda: here.pool.warm(AGENT, 5)
+            await asyncio.sleep(5.0)
+            assert here.pool._desks.of(AGENT).warming == {}
+            assert here.pool._works.watchers == set()
 
     await at_each_await(scene, way)
 

@@ -77,7 +77,10 @@ def _unmixed(world: World) -> None:
     for worker in world.workers:
         if worker.grant is None or not world.holds(worker):
             continue
-        remote = world.remote[worker.grant.entry.rid]
+        entry = worker.grant.entry
+        fresh = entry.facts.bound or world.made[entry.id] >= worker.batch
+        law(fresh, "B25: what was made before a recycle goes to nobody new", entry.id)
+        remote = world.remote[entry.rid]
         law(remote.owners <= {worker.owner}, "B4: nobody reads another's history", remote.owners)
     for entry in world.entries().values():
         if entry.state in ("idle", "ageing"):
@@ -126,7 +129,9 @@ def _one(old: Entry | None, new: Entry | None, then: Before, world: World) -> No
     law(new.fence >= old.fence, "B1: a fence never falls", old.id)
     law(new.version >= old.version, "a version never falls", old.id)
     if new.fence != old.fence:
-        law(is_ == "leased", "B1: a fence grows at hand-outs only", old.id)
+        refused = new.facts.reason == "recycled"  # handed out, and given up, in one step
+        law(is_ == "leased" or refused, "B1: a fence grows at hand-outs only", old.id)
+        law(old.facts.reason != "evicted", "B25: what was evicted goes to nobody", old.id)
         law(new.fence == old.fence + 1, "B1: a fence grows by one", old.id)
         law(was != "leased" or _let_go(old, then, world), "B1: it is somebody's", old.id)
     elif is_ == "leased":

@@ -10,7 +10,7 @@ import pytest
 from session_pool import lineage, rules, verdicts
 from session_pool.model import Entry, Facts, PoolKey, State, Terms
 from session_pool.rules import Ending
-from session_pool.space import Done, Guard, NotDone, Put
+from session_pool.space import Done, Guard, NotDone, Note, Put
 from tests.rules.laws import LawBroken
 from tests.rules.scenes import CREATORS, SCENES
 from tests.rules.walk import Scene, walk
@@ -51,8 +51,10 @@ def test_a_wrong_rule_breaks_a_law(name: str, monkeypatch: pytest.MonkeyPatch) -
 def ending(monkeypatch: pytest.MonkeyPatch, wrong: Callable[[Ending, Put], Put]) -> None:
     """Change what becomes of a session as its lease ends."""
 
-    def ended(key: PoolKey, entry: Entry, facts: Facts, how: Ending, terms: Terms, op: str) -> Put:
-        return wrong(how, ENDED(key, entry, facts, how, terms, op))
+    def ended(
+        key: PoolKey, entry: Entry, facts: Facts, how: Ending, terms: Terms, op: str, note: Note
+    ) -> Put:
+        return wrong(how, ENDED(key, entry, facts, how, terms, op, note))
 
     monkeypatch.setattr(rules, "ended", ended)
 
@@ -88,11 +90,9 @@ def a_dead_session_is_parked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def a_quarantine_ends_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    def verdict(
-        key: PoolKey, entry: Entry, now: float, op: str, evidence: Any, terms: Terms
-    ) -> Put:
+    def verdict(key: PoolKey, entry: Entry, now: float, op: str, evidence: Any, *more: Any) -> Put:
         over = evidence._replace(trace="complete") if evidence.trace == "running" else evidence
-        return VERDICT(key, entry, now, op, over, terms)
+        return VERDICT(key, entry, now, op, over, *more)
 
     monkeypatch.setattr(verdicts, "verdict", verdict)
 
@@ -239,4 +239,23 @@ def what_comes_back_late_is_looked_at_too_early(monkeypatch: pytest.MonkeyPatch)
 
 @of_creations
 def what_was_handed_out_and_let_go_passes_for_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lineage, "recalled", lambda put, entry, counts: put)
+    monkeypatch.setattr(lineage, "kept_known", lambda put, entry, counts: put)
+
+
+@mutant
+def a_recycle_is_not_looked_for_at_the_hand_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "outdated", lambda facts, note: False)
+
+
+@mutant
+def a_session_that_was_evicted_is_parked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def verdict(key: PoolKey, entry: Entry, now: float, op: str, *more: Any) -> Put:
+        kept = entry._replace(facts=entry.facts._replace(reason=None))
+        put = VERDICT(key, kept, now, op, *more)
+        return (
+            put
+            if put.facts is None
+            else put._replace(facts=put.facts._replace(reason=entry.facts.reason))
+        )
+
+    monkeypatch.setattr(verdicts, "verdict", verdict)

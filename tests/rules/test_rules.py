@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from session_pool import rules, verdicts
 from session_pool.model import FOREVER, Counts, Entry, Facts, PoolKey, Session, Sighting, State
 from session_pool.policy import AgentPolicy
-from session_pool.rules import CHANGES, Ending, creations, ended, fresh_for, scaled, wish
-from session_pool.space import Guard, Put
-from session_pool.verdicts import SOON_S, Evidence, upkeep, verdict
+from session_pool.recalls import recalled
+from session_pool.rules import CHANGES, Ending, creations, ended, fresh_for
+from session_pool.space import Grant, Guard, Note, Put
+from session_pool.thresholds import scaled, wish
+from session_pool.verdicts import SOON_S, Evidence, evicted, upkeep, verdict
 from session_pool.works import GOLDEN
 
 KEY: Final = PoolKey("stack.example.com", "default", "ri.aip-agents..agent.1")
@@ -357,3 +359,65 @@ def test_numbers_that_matter_are_finite() -> None:
         KEY, "e1", 1, "op", Sighting(SESSION, -1.0), pinned=False, terms=TERMS, chance=0.5
     )
     assert (expired.state, expired.deadline_in_s) == ("retiring", 0.0)
+
+
+# --------------------------------------------------------------------------- recalls, B25
+
+DRAINED: Final = Note(drained=True)
+RECYCLED: Final = Note(recycled=2)
+
+
+@pytest.mark.parametrize("note", [DRAINED, RECYCLED])
+@pytest.mark.parametrize("reuse", ["never", "anyone"])
+def test_what_would_lie_ready_is_retired_where_it_was_recalled(note: Note, reuse: Any) -> None:
+    one, terms = entry("leased"), TERMS._replace(reuse=reuse)
+    put = ended(KEY, one, one.facts, Ending(said="unused"), terms, "op", note)
+    assert put.facts is not None
+    assert (put.state, put.facts.reason) == ("retiring", recalled(one.facts, note))
+    assert rules.deletes(put.facts, terms)
+    talks = entry("leased", conversation="c")
+    kept = ended(KEY, talks, talks.facts, Ending(), terms, "op", note)
+    assert kept.state == "parked"
+    assert kept.facts is not None
+    assert kept.facts.bound
+
+
+def test_a_session_of_the_latest_batch_is_not_recalled() -> None:
+    facts = Facts(batch=2)
+    assert recalled(facts, RECYCLED) is None
+    assert recalled(facts._replace(batch=1), RECYCLED) == "recycled"
+    assert recalled(facts._replace(batch=1, bound=True), RECYCLED) is None
+
+
+def test_one_that_is_recalled_while_it_is_created_leaves_at_once() -> None:
+    seen = Sighting(SESSION, DAY_S)
+    for batch, note, state in ((0, RECYCLED, "retiring"), (2, RECYCLED, "idle")):
+        put = rules.born(
+            KEY, "e1", 1, "op", seen, pinned=False, terms=TERMS, chance=0.0, batch=batch, note=note
+        )
+        assert put.state == state
+
+
+def test_the_hand_out_refuses_what_was_recycled_and_forgets_its_taker() -> None:
+    for conversation in (None, "c"):
+        one = entry("leased", conversation=conversation)
+        grant = Grant(one, 1, None, 0.0, counts(), 1)
+        assert rules.confirm(grant, TERMS, RECYCLED) == "recycled"
+        assert rules.refused(KEY, one, "op", "recycled").unbind
+        own = grant._replace(entry=one._replace(facts=one.facts._replace(bound=True)))
+        assert rules.confirm(own, TERMS, RECYCLED) == "ready"
+
+
+@pytest.mark.parametrize("state", ["idle", "ageing", "parked", "leased", "quarantined"])
+def test_what_is_evicted_leaves_at_once_unless_it_may_be_in_use(state: State) -> None:
+    put = evicted(KEY, entry(state), "op")
+    held = state in ("leased", "quarantined")
+    assert put.state == ("quarantined" if held else "retiring")
+    assert put.facts is not None
+    assert put.facts.reason == "evicted"
+    if held:
+        later = entry("quarantined", conversation="c", facts=put.facts)
+        over = verdict(KEY, later, 700.0, "op", Evidence(), TERMS)
+        assert over.state == "retiring"
+        assert over.facts is not None
+        assert rules.deletes(over.facts, TERMS) == (state != "leased")

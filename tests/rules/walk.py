@@ -28,6 +28,7 @@ class Scene(NamedTuple):
         creates: sessions are created, as they are needed; else there are those at the start.
         dying: creators may die, and be slow to hear of what they made.
         ticks: how often time passes.
+        recycles, evicts: how often that is ordered.
     """
 
     make: Callable[[], World]
@@ -37,6 +38,8 @@ class Scene(NamedTuple):
     creates: bool = False
     dying: bool = False
     ticks: int = 2
+    recycles: int = 0
+    evicts: int = 0
 
 
 class Walked(NamedTuple):
@@ -95,6 +98,12 @@ def possible(scene: Scene, world: World, path: tuple[Step, ...]) -> Iterator[Ste
             yield ("dies", rid)
     if sum(step[0] == "time_passes" for step in path) < scene.ticks:
         yield ("time_passes",)
+    if sum(step[0] == "recycles" for step in path) < scene.recycles:
+        yield ("recycles",)
+    if sum(step[0] == "evicts" for step in path) < scene.evicts:
+        for entry in world.entries().values():
+            if entry.state in EVICTABLE:
+                yield ("evicts", entry.rid)
     if not path or path[-1][0] != "keeper_reads":
         yield ("keeper_reads",)
     if world.claimed:
@@ -138,6 +147,8 @@ def _of_worker(scene: Scene, world: World, worker: Worker) -> Iterator[Step]:
     yield ("stops", name)
 
 
+EVICTABLE = ("idle", "ageing", "leased", "parked", "quarantined")
+
 HOW = {
     "plain": Ending(),
     "unused": Ending(said="unused"),
@@ -174,6 +185,8 @@ def fingerprint(world: World, path: tuple[Step, ...], step: Step) -> Hashable:
             entry.facts.trace_id is not None,
             entry.facts.trouble,
             entry.facts.reason,
+            entry.facts.batch,
+            entry.facts.bound,
         )
         for entry in world.entries().values()
     )
@@ -186,6 +199,7 @@ def fingerprint(world: World, path: tuple[Step, ...], step: Step) -> Hashable:
             worker.sent,
             worker.used,
             worker.seen,
+            worker.batch,
         )
         for worker in world.workers
     )
@@ -199,7 +213,9 @@ def fingerprint(world: World, path: tuple[Step, ...], step: Step) -> Hashable:
         (names.get(entry.id, -1), entry.version, now - world.now, evidence.trace, evidence.gone)
         for entry, now, evidence in world.looked
     )
-    taken = [name for name, *_ in (*path, step) if name in ("time_passes", "dies")]
+    taken = [
+        name for name, *_ in (*path, step) if name in ("time_passes", "dies", "recycles", "evicts")
+    ]
     return (
         entries,
         workers,
@@ -211,6 +227,6 @@ def fingerprint(world: World, path: tuple[Step, ...], step: Step) -> Hashable:
             (names.get(entry.id, -1), entry.version, at - world.now, len(shown))
             for entry, at, shown in world.searches
         ),
-        len(taken),
+        tuple(sorted(taken)),
         step[0] == "keeper_reads",
     )

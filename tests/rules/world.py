@@ -30,7 +30,7 @@ from session_pool.model import (
 )
 from session_pool.policy import AgentPolicy
 from session_pool.rules import Ending
-from session_pool.space import Done, Grant, NotDone, Put, Ticket, Want
+from session_pool.space import NO_NOTE, Done, Grant, NotDone, Note, Put, Ticket, Want
 from session_pool.stores.memory import MemoryStore
 
 T = TypeVar("T")
@@ -113,6 +113,7 @@ class Worker:
         grant: what it holds, as it was told; `until` is when it fences itself.
         request: under which it stands in line.
         sent: its exchange is under way, as far as it knows.
+        batch: how often there had been a recycle when it got its session.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Worker:
     sent: bool = False
     used: bool = False
     seen: bool = False
+    batch: int = 0
 
     @property
     def owner(self) -> str:
@@ -158,6 +160,8 @@ class World:
         self.fetched: set[str] = set()
         self.left: set[str] = set()
         self.born: set[str] = set()
+        self.note: Note = NO_NOTE
+        self.made: dict[str, int] = {}
         self._numbers = count(1)
         for _ in range(stock):
             self.claims_creation(target=stock)
@@ -200,11 +204,18 @@ class World:
             self.terms.max_leased,
             self.terms.max_waiting,
         )
-        answer = self.store.take_nowait(want, worker.request, patience_s=FOREVER, note_version=0)
+        version = self.note.recycled  # it is written for nothing else here
+        answer = self.store.take_nowait(
+            want, worker.request, patience_s=FOREVER, note_version=version
+        )
         if isinstance(answer, Ticket):
             return
         worker.request = ""
         if isinstance(answer, Grant):
+            if rules.confirm(answer, self.terms, self.note) == "recycled":
+                self.put(rules.refused(KEY, answer.entry, self.op(), "recycled"))
+                return
+            worker.batch = self.note.recycled
             # It fences itself on a deadline taken before the request was sent.
             worker.grant, worker.until = answer, min(self.now + TTL_S, answer.entry.lapses)
             self.fetched.add(answer.entry.lease)
@@ -247,7 +258,7 @@ class World:
         entry = self._held(worker)
         how = how._replace(used=how.used or worker.used, seen=how.seen or worker.seen)
         how = how._replace(in_flight=worker.sent)
-        put = rules.ended(KEY, entry, worker.facts, how, self.terms, self.op())
+        put = rules.ended(KEY, entry, worker.facts, how, self.terms, self.op(), self.note)
         worker.grant, worker.sent = None, False
         self.put(put)
 
@@ -299,7 +310,7 @@ class World:
         """It judges by what it saw a while ago."""
         entry, now, evidence = self.looked.pop(0)
         if entry.state == "quarantined":
-            put = verdicts.verdict(KEY, entry, now, self.op(), evidence, self.terms)
+            put = verdicts.verdict(KEY, entry, now, self.op(), evidence, self.terms, self.note)
         elif evidence.gone:
             put = rules.dead(KEY, entry, self.op(), self.terms)
         elif evidence.seen is not None:
@@ -361,7 +372,20 @@ class World:
             self.left.add(entry.rid)
 
     def _kept(self, put: Put, entry: Entry) -> Put:
-        return lineage.recalled(put, entry, self.counts())
+        return lineage.kept_known(put, entry, self.counts())
+
+    # ------------------------------------------------------------------ an operator's
+
+    def recycles(self) -> None:
+        """What was made so far is to go to nobody new."""
+        version = self.note.recycled
+        self.note = self.note._replace(recycled=version + 1)
+        at_once(self.store.note(KEY, version, self.note, open_=True))
+
+    def evicts(self, rid: str) -> None:
+        """One session is to go, whoever has it."""
+        (entry,) = at_once(self.store.find(KEY, rid=rid))
+        self.put(verdicts.evicted(KEY, entry, self.op()))
 
     # ------------------------------------------------------------------ creations
 
@@ -371,19 +395,21 @@ class World:
         if guards is None:
             return False
         entry_id = self.op()
-        facts = Facts(sought=Sought(messages=0, until_s=EFFECT_S))
+        facts = Facts(sought=Sought(messages=0, until_s=EFFECT_S), batch=self.note.recycled)
         put = Put(
             KEY, entry_id, entry_id, "creating", facts=facts, guards=guards, deadline_in_s=TTL_S
         )
         done = isinstance(self.put(put), Done)
         if done:
             self.creating.append(Creation(entry_id, self.now + TTL_S))
+            self.made[entry_id] = self.note.recycled
         return done
 
     def creation_is_sent(self) -> None:
         """The session is there, and nobody knows."""
         creation = next(creation for creation in self.creating if not creation.rid)
         creation.rid = rid = f"ri.aip-agents..session.{creation.id}"
+        self.made[rid] = self.made[creation.id]  # adopted, it has its RID for its id
         expires, made = BORN + timedelta(seconds=LIFETIME_S), BORN + timedelta(seconds=self.now)
         self.remote[rid] = Remote(Session(rid, KEY.agent_rid, "1.0", made, BORN, expires, 0))
 
@@ -398,7 +424,10 @@ class World:
         self.creating.remove(creation)
         session, op = self.remote[creation.rid].session, self.op()
         seen = Sighting(session, LIFETIME_S)
-        put = rules.born(KEY, creation.id, 1, op, seen, pinned=False, terms=self.terms, chance=0.5)
+        put = rules.born(
+            KEY, creation.id, 1, op, seen, pinned=False, terms=self.terms, chance=0.5,
+            batch=self.made[creation.id], note=self.note,
+        )  # fmt: skip
         if isinstance(self.put(put), Done):
             self.born.add(creation.rid)
             return
