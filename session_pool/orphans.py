@@ -26,6 +26,7 @@ from session_pool.verifying import LOOK_TIMEOUT_S
 from session_pool.works import Works
 
 CREATING: Final[tuple[State, ...]] = ("creating",)
+IDLE: Final[tuple[State, ...]] = ("idle", "ageing")
 
 AGAIN_S: Final = 30.0
 """Until a creation is looked for again that one under way may have been confused with."""
@@ -63,8 +64,9 @@ class Orphans:
             ahead_s: the store's clock less this pool's.
         """
         works, listed_at = self._works, self._works.clock() + ahead_s
+        fresh = await self._fresh(desk)
         try:
-            found = await self._found(desk, lost, ahead_s)
+            found = await self._found(desk, lost, ahead_s, fresh)
         except RemoteRejected as error:
             log.warning("lost sessions cannot be looked for: %s", error)
             for entry in lost:
@@ -78,7 +80,7 @@ class Orphans:
         unknown = [
             one for one in found if not await store.find(desk.key, rid=one.session.rid, limit=1)
         ]
-        pairs, again = matches(lost, unknown, under_way, desk.fresh_messages)
+        pairs, again = matches(lost, unknown, under_way, fresh)
         paired = {entry.id for entry, _ in pairs}
         for entry in (entry for entry in lost if entry.id not in paired):
             left_s = closes(entry) - listed_at  # what was made since then the list does not show
@@ -97,7 +99,17 @@ class Orphans:
 
     # ------------------------------------------------------------------ looking
 
-    async def _found(self, desk: Desk, lost: list[Entry], ahead_s: float) -> list[Listed]:
+    async def _fresh(self, desk: Desk) -> int | None:
+        """Messages of a session as it is created: this process may not have seen one yet."""
+        if desk.fresh_messages is None:
+            for entry in await self._works.store.find(desk.key, states=IDLE, limit=10):
+                if entry.facts.session is not None and entry.facts.exchanges == 0:
+                    desk.fresh_messages = entry.facts.session.message_count
+        return desk.fresh_messages
+
+    async def _found(
+        self, desk: Desk, lost: list[Entry], ahead_s: float, fresh: int | None
+    ) -> list[Listed]:
         """The sessions that look like those, as the remote lists them: the newest come first."""
         works, since = self._works, min(map(begins, lost))
         found: list[Listed] = []
@@ -111,7 +123,6 @@ class Orphans:
             shown = [
                 listed(seen, date, sent_at + ahead_s, read_at + ahead_s) for seen in page.sessions
             ]
-            fresh = desk.fresh_messages
             found += [one for one in shown if any(alike(entry, one, fresh) for entry in lost)]
             if token is None or (shown and shown[-1].touched < since):
                 return found

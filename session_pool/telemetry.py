@@ -25,6 +25,7 @@ from session_pool.events import (
     LeaseDropped,
     LeaseEnded,
     Mislabelled,
+    OrphanFound,
     SessionDied,
     StoreAway,
     StoreBack,
@@ -47,8 +48,8 @@ BOUNDS_S: Final = (
 
 _LOUD = (
     AgentDrained, AgentPaused, ConversationReplaced, CreationFailed, CreationUnsettled,
-    LeaseDropped, LeaseEnded, Mislabelled, SessionDied, StoreAway, StoreForgot, TaskRestarted,
-    ThresholdsScaled,
+    LeaseDropped, LeaseEnded, Mislabelled, OrphanFound, SessionDied, StoreAway, StoreForgot,
+    TaskRestarted, ThresholdsScaled,
 )  # fmt: skip
 
 

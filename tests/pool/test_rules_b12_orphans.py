@@ -113,6 +113,13 @@ async def test_b12_what_never_came_to_be_is_settled() -> None:
         assert home.emu.requests("list") == 2  # early, and once it can come no more
 
 
+async def test_b12_a_fresh_session_may_have_messages() -> None:
+    async with house(faults=["create:1:lost_after"], pool=OURS, fresh_message_count=1) as home:
+        await (await home.lease(timeout=60)).release()
+        await asyncio.sleep(SEARCHED_S)
+        assert outcomes(home) == ["deleted"]
+
+
 async def test_b12_it_is_found_though_the_remote_was_slow_to_make_it() -> None:
     async with house(pool=OURS, create_latency_s=90.0) as home:
         assert isinstance(await outcome(home.lease(timeout=5)), TimeoutError)

@@ -62,7 +62,7 @@ SCENES: Final[dict[str, Scene]] = {
     "an agent is recycled": Scene(
         lambda: World(("c", None), stock=1), depth=6, creates=True, ticks=1, recycles=1
     ),
-    "sessions are evicted": Scene(lambda: World(("c", None), stock=1), depth=6, evicts=1),
+    "sessions are evicted": Scene(lambda: World(("c",), stock=1), depth=9, evicts=1),
     "another client uses the RID": Scene(lambda: World((None,), stock=1), depth=9, lends=True),
     "two conversations and one session": Scene(
         lambda: World(("c", "d"), stock=1), depth=6, deaths=1
