@@ -130,10 +130,10 @@ class Creator:
         return (await self._works.again(read, FOREVER))[0]
 
     def _start(self, desk: Desk, put: Put) -> None:
-        version = desk.version_to_create()
+        version, epoch = desk.version_to_create(), self._works.store.epoch
         desk.creating[put.id] = version
         self._unsent += 1
-        self._keep(self._works.spawn(self._create(desk, put.id, version), "creation"))
+        self._keep(self._works.spawn(self._create(desk, put.id, version, epoch), "creation"))
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
@@ -141,7 +141,7 @@ class Creator:
 
     # ------------------------------------------------------------------ one creation
 
-    async def _create(self, desk: Desk, entry_id: str, version: str | None) -> None:
+    async def _create(self, desk: Desk, entry_id: str, version: str | None, epoch: str) -> None:
         started = self._works.loop.time()
         attempt, sent, in_line = 0, False, True
 
@@ -180,7 +180,7 @@ class Creator:
                     await asyncio.sleep(retry_in_s)
                     attempt += 1
             sent = False
-            await self._born(desk, entry_id, version, seen, started)
+            await self._born(desk, entry_id, version, seen, started, epoch)
         except asyncio.CancelledError:
             # Only the pool's own end cancels a creation.
             if sent:
@@ -192,7 +192,13 @@ class Creator:
             desk.creating.pop(entry_id, None)
 
     async def _born(
-        self, desk: Desk, entry_id: str, version: str | None, seen: Sighting, started: float
+        self,
+        desk: Desk,
+        entry_id: str,
+        version: str | None,
+        seen: Sighting,
+        started: float,
+        epoch: str,
     ) -> None:
         self._full.discard(desk)
         if desk.learn(seen):
@@ -213,10 +219,7 @@ class Creator:
             terms=desk.terms,
             chance=works.spacing(),
         )
-        answer = await works.put(put)
-        if isinstance(answer, NotDone) and answer.why == "absent":
-            # The store has forgotten that it was under way; that is no reason to lose it (B27).
-            await works.put(put._replace(op=works.next_id(), version=None))
+        await self._record(put, epoch)
         works.bus.publish(
             SessionCreated(
                 agent_rid=desk.rid,
@@ -231,6 +234,20 @@ class Creator:
             await write_note(works, desk, lambda note: note._replace(failure=None))
         else:
             desk.last_error = None
+
+    async def _record(self, put: Put, epoch: str) -> None:
+        """Put a new session on record, in place of the claim that was made in this epoch."""
+        works = self._works
+        while isinstance(answer := await works.put(put), NotDone) and answer.why == "absent":
+            if (now := works.store.epoch) == epoch:
+                # It was done, and its answer was lost; whoever got the session has used it, and it
+                # is gone by now. Put there again it would be taken for a fresh one (B4).
+                return
+            # The store has forgotten that it was under way; that is no reason to lose it (B27).
+            # Claimed anew, so that this too is done once however often it is asked for.
+            epoch = now
+            await works.put(Put(put.key, put.id, works.next_id(), "creating"))
+            put = put._replace(op=works.next_id())
 
     async def _failed(self, desk: Desk, entry_id: str, error: AgentUnavailable | AuthError) -> None:
         """A permanent error: all who wait for a creation learn of it, in every process (B10)."""

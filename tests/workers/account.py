@@ -118,8 +118,25 @@ def remote_is_content(emu: Emulator, dirty: Collection[str] = ()) -> None:
         "turns_that_lost_a_living_session",
         "double_begun_texts",
     ):
-        assert name in dirty or getattr(audit, name) == 0, (name, audit)
+        assert name in dirty or getattr(audit, name) == 0, (name, audit, _stories(emu))
     assert audit.exchanges > 0
+
+
+def _stories(emu: Emulator) -> list[list[str]]:
+    """All that was asked of sessions that were talked to after their end, for who looks for why."""
+    late = {
+        call.session_rid
+        for call in emu.calls
+        if call.op.endswith("continue") and call.error == "SessionNotFound"
+    }
+    return [
+        [
+            f"{call.at_s:.2f} {call.op} {call.error or call.status or call.outcome}"
+            for call in emu.calls
+            if call.session_rid == rid
+        ]
+        for rid in late
+    ]
 
 
 def all_are_accounted_for(
