@@ -22,9 +22,9 @@ from tests.workers.worker import Job
 
 AGENTS: Final = {
     name: f"ri.aip-agents..agent.00000000-0000-4000-8000-00000000000{number}"
-    for number, name in enumerate(("talks", "once"))
+    for number, name in enumerate(("talks", "once", "warm"))
 }
-"""One for conversations, and one whose sessions nobody shares."""
+"""One for conversations, one whose sessions nobody shares, and one that is only kept warm."""
 
 LIFETIME_S: Final = 60.0
 """Longer than a fleet is at sea: that a session dies between a look at it and the next words is no
@@ -44,6 +44,11 @@ FROZEN_S: Final = 4.0
 """Longer than a lease, and shorter than lease and doubt."""
 
 SETTLED_WITHIN_S: Final = 25.0
+
+
+def counted(emu: Emulator, name: str) -> int:
+    """Sessions of one of the agents that were made so far."""
+    return sum(one.agent_rid == AGENTS[name] for one in emu.sessions.values())
 
 
 def jobs(emu: Emulator, store: str, workers: int = 4, **more: Any) -> list[Job]:

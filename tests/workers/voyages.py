@@ -146,6 +146,6 @@ async def wiped(url: str, wipe: Callable[[], object]) -> None:
         accounts = await settled(ships.emu, usual[0])
         # Whose a session was is forgotten with it: once for each conversation at the most.
         remote_is_content(ships.emu, {"turns_that_lost_a_living_session"})
-        assert ships.emu.audit().turns_that_lost_a_living_session <= usual[0].talks
+        assert ships.emu.audit().turns_that_lost_a_living_session <= usual[0].talks + len(usual)
         all_are_accounted_for(ships.emu, accounts, forgotten=before)
         workers_are_content(ships)
