@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(120)
 
 PROCESSES: Final = 8
 READY: Final = 4
-GENERATIONS: Final = 3
+GENERATIONS: Final = 2
 
 LIFETIME_S: Final = 8.0
 REFRESH_AHEAD_S: Final = 4.0
