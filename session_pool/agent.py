@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from session_pool.errors import ConfigError
 from session_pool.foundry import check_agent_rid
 from session_pool.policy import AgentPolicy
 
@@ -25,3 +27,19 @@ class Agent:
 
     def __post_init__(self) -> None:
         check_agent_rid(self.rid)
+
+
+def checked(agents: Mapping[str, Agent]) -> dict[str, Agent]:
+    """The listed agents, if they can be meant.
+
+    Raises:
+        ConfigError: something else stands for an agent, or one is listed twice with two policies.
+    """
+    rids: dict[str, str] = {}
+    for name, agent in agents.items():
+        if not isinstance(agent, Agent):
+            raise ConfigError(f"agents.{name}: must be an Agent(rid, policy=None)")
+        first = rids.setdefault(agent.rid, name)
+        if agents[first].policy != agent.policy:
+            raise ConfigError(f"agents.{name}: {first} is the same agent; give both one policy")
+    return dict(agents)

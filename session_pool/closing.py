@@ -66,6 +66,7 @@ class Closing:
         await works.cancel(endless)
         # Lost at once, all of them; those that the store cannot be told of lapse into quarantine.
         await asyncio.gather(*(lease.evict() for lease in self._leases()))
+        await self._keeper.aclose()
         await works.written(max(AT_LEAST_S, deadline - works.loop.time()))
         if not works.store.durable:
             await self._clear(max(AT_LEAST_S, deadline - works.loop.time()))

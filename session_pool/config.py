@@ -45,6 +45,7 @@ class Settings:
     policy: AgentPolicy
     agents: Mapping[str, Agent]
     limits: RequestLimits
+    sole_owner: bool
     allow_http: bool
     api: Api | None
     origins: Mapping[str, str] = field(repr=False)
@@ -222,7 +223,7 @@ class _Reading:
                 self.mistake(("agents", name), "has to be an Agent(rid)", "argument")
         nested = {
             "foundry": {it: given[it] for it in ("url", "token", "allow_http") if it in given},
-            "pool": {it: given[it] for it in ("store",) if it in given},
+            "pool": {it: given[it] for it in ("store", "sole_owner") if it in given},
             "defaults": given.get("policy", {}),
             "agents": agents,
             "limits": given.get("limits", {}),
@@ -260,6 +261,7 @@ class _Reading:
             policy=policy,
             agents=MappingProxyType(listed),
             limits=limits,
+            sole_owner=pool.sole_owner,
             allow_http=foundry.allow_http,
             api=api,
             origins=MappingProxyType(self._origins(effective)),

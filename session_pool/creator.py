@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
+from session_pool.claims import Claim, Claims
 from session_pool.desk import Desk, failure_of
 from session_pool.errors import (
     AgentUnavailable,
@@ -20,13 +21,15 @@ from session_pool.errors import (
     RemoteThrottled,
     RemoteUnavailable,
     SessionPoolError,
+    StoreUnavailable,
 )
 from session_pool.events import CreationFailed, CreationUnsettled, SessionCreated
 from session_pool.foundry import Turn, Urgency
-from session_pool.model import FOREVER, Counts, Sighting
+from session_pool.lineage import returned
+from session_pool.model import FOREVER, Counts, Facts, Sighting
 from session_pool.notes import write_note
 from session_pool.rules import born, creations, unwanted
-from session_pool.space import Done, Failure, NotDone, Put
+from session_pool.space import Done, Failure, Put
 from session_pool.works import Works
 
 
@@ -48,6 +51,7 @@ class Creator:
         self._works = works
         self._desks = desks
         self._changed = changed
+        self._claims = Claims(works)
         self._claiming: set[Desk] = set()
         self._missed: set[Desk] = set()
         self._full: set[Desk] = set()
@@ -76,7 +80,7 @@ class Creator:
             if not isinstance(answer, Done):
                 return
             counts = answer.counts
-            self._start(desk, put)
+            self._start(desk, self._claims.begin(desk, put, self._works.clock()))
 
     async def aclose(self, timeout_s: float) -> None:
         """Start nothing more; let creations in flight end, and record those that do not (B12)."""
@@ -102,22 +106,30 @@ class Creator:
         guards = creations(counts, desk.terms, target, self._most(desk, counts))
         if guards is None:
             return None
-        entry_id = self._works.next_id()
-        return Put(desk.key, entry_id, entry_id, "creating", guards=guards)
+        return self._claims.asked(desk, guards)
 
     async def _claim_all(self, desk: Desk, counts: Counts) -> None:
         try:
             while True:
                 self._missed.discard(desk)
                 while (put := self._claim(desk, counts)) is not None:
-                    answer = await self._works.again(partial(self._works.store.put, put), FOREVER)
+                    asked_at = self._works.clock()
+                    try:
+                        ask = partial(self._works.store.put, put)
+                        answer = await self._works.again(ask, FOREVER)
+                    except BaseException:
+                        # Whether it is claimed is not known: it may not stay, as nobody starts it.
+                        claim = self._claims.begin(desk, put, asked_at)
+                        self._works.write(self._claims.drop(claim), "drop")
+                        raise
                     counts = answer.counts
                     if not isinstance(answer, Done):
                         continue
+                    claim = self._claims.begin(desk, put, asked_at)
                     if self._closing:
-                        await self._drop(desk, put.id)
+                        await self._drop(claim)
                         return
-                    self._start(desk, put)
+                    self._start(desk, claim)
                 if desk not in self._missed:
                     return
                 # Somebody asked meanwhile, whose need the last answer may not have known.
@@ -129,11 +141,10 @@ class Creator:
         read = partial(self._works.store.read, desk.key)
         return (await self._works.again(read, FOREVER))[0]
 
-    def _start(self, desk: Desk, put: Put) -> None:
-        version, epoch = desk.version_to_create(), self._works.store.epoch
-        desk.creating[put.id] = version
+    def _start(self, desk: Desk, claim: Claim) -> None:
+        desk.creating[claim.id] = claim.sought.agent_version
         self._unsent += 1
-        self._keep(self._works.spawn(self._create(desk, put.id, version, epoch), "creation"))
+        self._keep(self._works.spawn(self._create(desk, claim), "creation"))
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
@@ -141,16 +152,21 @@ class Creator:
 
     # ------------------------------------------------------------------ one creation
 
-    async def _create(self, desk: Desk, entry_id: str, version: str | None, epoch: str) -> None:
-        started = self._works.loop.time()
-        attempt, sent, in_line = 0, False, True
+    async def _create(self, desk: Desk, claim: Claim) -> None:
+        works, version = self._works, claim.sought.agent_version
+        started = works.loop.time()
+        attempt, in_line = 0, True
+        sent_at: float | None = None
 
         async def send() -> Sighting:
-            nonlocal sent, in_line
-            sent = True
+            nonlocal sent_at, in_line
+            if not await self._claims.holds(claim):
+                raise _GivenUpError
+            sent_at = works.clock()
+            claim.sending = True
             self._unsent -= in_line
             in_line = False
-            return await self._works.api.create_session(
+            return await works.api.create_session(
                 desk.rid, agent_version=version, timeout_s=desk.policy.create_timeout_s
             )
 
@@ -158,68 +174,72 @@ class Creator:
             while True:
                 try:
                     turn = Turn(_urgency(desk.counts), started)
-                    seen = await self._works.paced.call(turn, send)
+                    seen = await works.paced.call(turn, send)
                     break
-                except PoolClosed:
-                    await self._drop(desk, entry_id)
+                except (PoolClosed, _GivenUpError, StoreUnavailable):
+                    await self._drop(claim)
                     return
                 except (AgentUnavailable, AuthError) as error:
-                    sent = False
-                    await self._failed(desk, entry_id, error)
+                    sent_at = None
+                    await self._failed(claim, error)
                     return
                 except ConfigError as error:  # a secret's file that cannot be read any more
-                    sent = False
-                    await self._failed(desk, entry_id, AuthError(str(error)))
+                    sent_at = None
+                    await self._failed(claim, AuthError(str(error)))
                     return
                 except (RemoteThrottled, RemoteUnavailable, RemoteMalformed) as error:
-                    sent = False
-                    retry_in_s = await self._stumbled(desk, error, attempt)
+                    lost_s, sent_at = works.clock() - (sent_at or works.clock()), None
+                    claim.sending = False
+                    retry_in_s = await self._stumbled(claim, error, attempt, lost_s)
                     if retry_in_s is None:
-                        await self._drop(desk, entry_id)
+                        await self._drop(claim)
                         return
                     await asyncio.sleep(retry_in_s)
                     attempt += 1
-            sent = False
-            await self._born(desk, entry_id, version, seen, started, epoch)
+            sent_at = None
+            await self._born(claim, seen, started)
         except asyncio.CancelledError:
             # Only the pool's own end cancels a creation.
-            if sent:
-                await self._unsettled(desk, "the pool was closed before the answer came")
-            await self._drop(desk, entry_id)
+            if sent_at is None:
+                await self._drop(claim)
+            else:
+                await self._abandoned(claim, works.clock() - sent_at)
             raise
         finally:
             self._unsent -= in_line
-            desk.creating.pop(entry_id, None)
+            desk.creating.pop(claim.id, None)
 
-    async def _born(
-        self,
-        desk: Desk,
-        entry_id: str,
-        version: str | None,
-        seen: Sighting,
-        started: float,
-        epoch: str,
-    ) -> None:
+    async def _born(self, claim: Claim, seen: Sighting, started: float) -> None:
+        desk, works, session = claim.desk, self._works, seen.session
+        pinned = claim.sought.agent_version is not None
         self._full.discard(desk)
-        if desk.learn(seen):
+        if desk.learn(seen, pinned=pinned):
             self._changed(desk)
-        works, session = self._works, seen.session
         took_s = works.loop.time() - started
         desk.creates.observe(took_s)
-        desk.creating.pop(entry_id, None)
+        desk.creating.pop(claim.id, None)
         if seen.remaining_s <= 0:  # first the note, or the change below would start the next one
             await self._note_failure(desk, _BORN_EXPIRED)
         put = born(
             desk.key,
-            entry_id,
-            1,
+            claim.id,
+            claim.version,
             works.next_id(),
             seen,
-            pinned=version is not None,
+            pinned=pinned,
             terms=desk.terms,
             chance=works.spacing(),
         )
-        await self._record(put, epoch)
+        record = await self._claims.end(claim, put)
+        if record != "done":
+            # The store has forgotten that it was under way, or it was given up for lost; that is
+            # no reason to lose it (B12, B27). Somebody may have found it meanwhile.
+            doubtful = record == "taken" or works.clock() >= claim.ends
+            answer = await works.put(returned(put, works.next_id(), desk.terms, doubtful=doubtful))
+            if record == "taken":
+                await self._claims.drop(claim)
+            if not isinstance(answer, Done):
+                return
         works.bus.publish(
             SessionCreated(
                 agent_rid=desk.rid,
@@ -235,22 +255,9 @@ class Creator:
         else:
             desk.last_error = None
 
-    async def _record(self, put: Put, epoch: str) -> None:
-        """Put a new session on record, in place of the claim that was made in this epoch."""
-        works = self._works
-        while isinstance(answer := await works.put(put), NotDone) and answer.why == "absent":
-            if (now := works.store.epoch) == epoch:
-                # It was done, and its answer was lost; whoever got the session has used it, and it
-                # is gone by now. Put there again it would be taken for a fresh one (B4).
-                return
-            # The store has forgotten that it was under way; that is no reason to lose it (B27).
-            # Claimed anew, so that this too is done once however often it is asked for.
-            epoch = now
-            await works.put(Put(put.key, put.id, works.next_id(), "creating"))
-            put = put._replace(op=works.next_id())
-
-    async def _failed(self, desk: Desk, entry_id: str, error: AgentUnavailable | AuthError) -> None:
+    async def _failed(self, claim: Claim, error: AgentUnavailable | AuthError) -> None:
         """A permanent error: all who wait for a creation learn of it, in every process (B10)."""
+        desk = claim.desk
         desk.last_error = error
         desk.created_failed += 1
         self._publish(desk, error, None)
@@ -258,21 +265,25 @@ class Creator:
         concerned = self._desks() if isinstance(error, AuthError) else [desk]
         for other in concerned:
             await self._note_failure(other, failure)
-        await self._drop(desk, entry_id)
+        await self._drop(claim)
 
     async def _stumbled(
         self,
-        desk: Desk,
+        claim: Claim,
         error: RemoteThrottled | RemoteUnavailable | RemoteMalformed,
         attempt: int,
+        lost_s: float,
     ) -> float | None:
         """A passing error: seconds until the next attempt, or None when nobody wants it (B11)."""
+        desk = claim.desk
         desk.last_error = error
         desk.created_failed += 1
         if isinstance(error, RemoteMalformed) or (
             isinstance(error, RemoteUnavailable) and error.sent
         ):
-            await self._unsettled(desk, str(error))
+            await self._unsettled(claim, str(error), lost_s)
+        elif claim.doubtful:
+            await self._claims.afresh(claim)
         counts = await self._read(desk)
         if self._closing or unwanted(counts, self._target(desk)):
             self._publish(desk, error, None)
@@ -284,18 +295,39 @@ class Creator:
         self._publish(desk, error, retry_in_s)
         return retry_in_s
 
-    async def _unsettled(self, desk: Desk, why: str) -> None:
-        """Record that a session may exist that nobody knows the RID of (B12)."""
-        entry_id = self._works.next_id()
-        await self._works.put(
-            Put(desk.key, entry_id, entry_id, "unsettled", deadline_in_s=desk.terms.remember_s)
-        )
+    async def _unsettled(self, claim: Claim, why: str, lost_s: float) -> None:
+        """Record that a session may exist that nobody knows the RID of (B12).
+
+        Args:
+            claim: of the creation, which goes on.
+            why: its answer was lost.
+            lost_s: how long ago it was sent.
+        """
+        desk, entry_id = claim.desk, self._works.next_id()
+        await self._works.put(self._lost(claim, lost_s)._replace(id=entry_id, op=entry_id))
+        await self._claims.afresh(claim)
         self._works.bus.publish(CreationUnsettled(agent_rid=desk.rid, error=why))
 
-    async def _drop(self, desk: Desk, entry_id: str) -> None:
+    async def _abandoned(self, claim: Claim, lost_s: float) -> None:
+        """The pool's end cuts a creation off: what became of it others find out (B12)."""
+        desk = claim.desk
         self._full.discard(desk)
-        desk.creating.pop(entry_id, None)
-        await self._works.put(Put(desk.key, entry_id, self._works.next_id(), None, version=1))
+        desk.creating.pop(claim.id, None)
+        if await self._claims.end(claim, self._lost(claim, lost_s)) == "absent":
+            await self._works.put(self._lost(claim, lost_s)._replace(version=None))
+        why = "the pool was closed before the answer came"
+        self._works.bus.publish(CreationUnsettled(agent_rid=desk.rid, error=why))
+
+    def _lost(self, claim: Claim, lost_s: float) -> Put:
+        facts = Facts(sought=claim.sought._replace(since_s=lost_s))
+        look_s = claim.desk.policy.create_timeout_s + claim.desk.terms.doubt_s
+        put = Put(claim.desk.key, claim.id, self._works.next_id(), "unsettled", facts=facts)
+        return put._replace(deadline_in_s=look_s)
+
+    async def _drop(self, claim: Claim) -> None:
+        self._full.discard(claim.desk)
+        claim.desk.creating.pop(claim.id, None)
+        await self._claims.drop(claim)
 
     async def _note_failure(self, desk: Desk, failure: Failure | None) -> None:
         # The chore makes the warm target try again once newcomers may (one probe).
@@ -313,6 +345,10 @@ class Creator:
                 retry_in_s=retry_in_s,
             )
         )
+
+
+class _GivenUpError(Exception):
+    """This process was silent for so long that others have given the creation up for lost."""
 
 
 def _urgency(counts: Counts) -> Urgency:

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from session_pool.errors import AgentUnavailable as Unavailable
 from session_pool.errors import AuthError, ConfigError, SessionPoolError
 from session_pool.events import ThresholdsScaled
-from session_pool.model import FOREVER, Counts, PoolKey, Sighting, Terms
+from session_pool.model import FOREVER, Counts, PoolKey, Sighting, Sought, Terms
 from session_pool.policy import AgentPolicy
 from session_pool.rules import scaled, wish
 from session_pool.space import NO_NOTE, Failure, Noted, Want
@@ -21,6 +21,11 @@ from session_pool.telemetry import Bus, PoolStats, Recorder
 
 MEANINGFUL: Final = 0.1
 """Lifetimes that differ by less than this share leave the scaled thresholds as they are."""
+
+
+LATE_S: Final = 120.0
+"""A request whose client has gone may take effect so much later than one that is waited for: about
+as long as gateways keep one."""
 
 
 class Asked(NamedTuple):
@@ -45,6 +50,9 @@ class Desk:
         holder: this process.
         local: leases are without end, since the store ends with the process (B21).
         bus: where the news of scaled thresholds goes.
+
+    Attributes:
+        stranger: only other processes serve it; here it is looked after and nothing more.
     """
 
     def __init__(
@@ -62,11 +70,14 @@ class Desk:
         self.key = key
         self.policy = policy
         self.listed = listed
+        self.stranger = False
         self.terms: Terms = policy.terms()
         self.noted = Noted(NO_NOTE, 0, 0.0, True)
         self.noted_at = 0.0
         self.asked_at: float | None = None
         self.born_with_s: float | None = None
+        self.fresh_messages: int | None = None
+        self.newest: str | None = None
         self.last_error: SessionPoolError | None = None
         self.counts = Counts({}, 0, 0, {})
         self.waiting: dict[str, Asked] = {}
@@ -123,9 +134,12 @@ class Desk:
             wish_s=wish_s,
         )
 
-    def learn(self, seen: Sighting) -> bool:
-        """Take in how long a new session lives; True if what waiters may wish for has changed."""
+    def learn(self, seen: Sighting, *, pinned: bool = False) -> bool:
+        """Take in how a new session is; True if what waiters may wish for has changed."""
         lifetime_s, before = seen.session.lifetime_s, self.born_with_s
+        self.fresh_messages = seen.session.message_count
+        if not pinned:
+            self.newest = seen.session.agent_version
         if seen.remaining_s <= 0:
             return False
         self.born_with_s = seen.remaining_s
@@ -146,6 +160,15 @@ class Desk:
                 )
             )
         return True
+
+    def sought(self) -> Sought:
+        """What the next session will look like, should the answer of its creation be lost (B12)."""
+        return Sought(
+            agent_version=self.version_to_create(),
+            newest=self.newest,
+            messages=self.fresh_messages,
+            until_s=self.policy.create_timeout_s + LATE_S,
+        )
 
     def version_to_create(self) -> str | None:
         """The version of the next session: that of a waiter for whom none is under way yet."""

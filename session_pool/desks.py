@@ -47,8 +47,21 @@ class Desks:
             self._add(name, agent.rid, agent.policy or policy, listed=True)
 
     def all(self) -> list[Desk]:
-        """Every desk there is."""
-        return list(self.by_key.values())
+        """Every desk of an agent that this process serves."""
+        return [desk for desk in self.by_key.values() if not desk.stranger]
+
+    def at(self, key: PoolKey) -> Desk | None:
+        """The desk of a key, one of another process's agents included; None for another's key.
+
+        What falls due is everybody's. Of an agent that nobody asked for here its sessions are
+        looked after, by the policy of agents that have none of their own; how many are wanted is
+        not known here, so none is made and none is in excess.
+        """
+        desk = self.by_key.get(key)
+        if desk is None and key[:2] == (self._host, PRINCIPAL):
+            desk = self.by_key[key] = self._desk(key.agent_rid, key, self._policy)
+            desk.stranger = True
+        return desk
 
     def of(self, agent: str) -> Desk:
         """The desk of an agent; one that is not listed is opened at its first mention.
@@ -84,22 +97,27 @@ class Desks:
     def _add(self, name: str, rid: str, policy: AgentPolicy, *, listed: bool) -> Desk:
         desk = self.by_name.get(rid)
         if desk is None:
+            key = PoolKey(self._host, PRINCIPAL, rid)
             if policy.reuse == "anyone":
                 log.warning(
                     'reuse="anyone" for %s: whoever gets a session of it reads what others said '
                     "in it; meant for stateless work only",
                     name,
                 )
-            works = self._works
-            desk = Desk(
-                name,
-                PoolKey(self._host, PRINCIPAL, rid),
-                policy,
-                listed=listed,
-                holder=works.holder,
-                local=works.local is not None,
-                bus=works.bus,
-            )
-            self.by_name[rid] = self.by_key[desk.key] = desk
+            desk = self.by_key.get(key) or self._desk(name, key, policy, listed=listed)
+            desk.stranger = False
+            self.by_name[rid] = self.by_key[key] = desk
         self.by_name[name] = desk
         return desk
+
+    def _desk(self, name: str, key: PoolKey, policy: AgentPolicy, *, listed: bool = False) -> Desk:
+        works = self._works
+        return Desk(
+            name,
+            key,
+            policy,
+            listed=listed,
+            holder=works.holder,
+            local=works.local is not None,
+            bus=works.bus,
+        )

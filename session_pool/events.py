@@ -58,6 +58,31 @@ class CreationUnsettled(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CreationSettled(Event):
+    """What became of an unsettled creation is known, or cannot be (B12).
+
+    Attributes:
+        outcome: "adopted", "deleted", "reported", "nothing found" or "cannot be looked for".
+    """
+
+    outcome: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrphanFound(Event):
+    """A session that a lost creation seems to have made; it is left alone (B12)."""
+
+    session_rid: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrphanAdopted(Event):
+    """A session that a lost creation made lies ready now; only with `sole_owner` (B12)."""
+
+    session_rid: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class SessionRetired(Event):
     """A session will not be handed out any more."""
 

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Final, Literal
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Literal
 
 from session_pool.desk import Desk
 from session_pool.errors import RemoteRejected, SessionGone, SessionPoolError
 from session_pool.events import Mislabelled, QuarantineEnded, SessionDeleted, SessionRetired
 from session_pool.foundry import Urgency
-from session_pool.model import Counts, Entry, PoolKey, Sighting, State
-from session_pool.notes import found_dead, outlived, tell
-from session_pool.rules import buried, change, dead, deletes, replaced, surplus
-from session_pool.space import Done, Put
+from session_pool.lineage import KEPT_S, recalled
+from session_pool.model import FOREVER, Counts, Entry, PoolKey, State
+from session_pool.notes import found_dead, tell
+from session_pool.orphans import Orphans
+from session_pool.rules import buried, change, deletes, replaced, surplus
+from session_pool.space import Done, Due, Put
 from session_pool.telemetry import log
-from session_pool.verdicts import PAGE, Evidence, alive, upkeep, verdict, verify_by_list
+from session_pool.verdicts import SOON_S, Evidence, upkeep, verdict
+from session_pool.verifying import LOOK_TIMEOUT_S, Verifier, see
 from session_pool.works import Works
 
 BATCH: Final = 200
@@ -33,8 +36,8 @@ who waits for the session waits this long, far less than a usual `acquire_timeou
 takes longer may be made twice: changes are by version, so that costs a request and does no harm.
 """
 
-LOOK_TIMEOUT_S: Final = 10.0
-"""For one request of upkeep; a remote that takes longer is asked again with the next claim."""
+NAP_S: Final = 60.0
+"""Upkeep never sleeps longer: a machine that slept has a clock ahead of its timers (B20)."""
 
 UPKEEP: Final = "upkeep"
 
@@ -44,30 +47,41 @@ class Keeper:
 
     Args:
         works: the pool's means.
-        desk_of: the agent of a key.
-        attend: told of an agent whose counts may call for a creation.
+        desk_of: the agent of a key; None for a key that this pool cannot act for.
+        desks: the agents that this process serves.
+        orphans: who looks for lost sessions.
     """
 
     def __init__(
         self,
         works: Works,
-        desk_of: Callable[[PoolKey], Desk],
-        attend: Callable[[Desk, Counts], None],
+        desk_of: Callable[[PoolKey], Desk | None],
+        desks: Callable[[], list[Desk]],
+        orphans: Orphans,
     ) -> None:
         self._works = works
         self._desk_of = desk_of
-        self._attend = attend
+        self._desks = desks
+        self._orphans = orphans
         self._trimming: set[Desk] = set()
-        self._verifying: set[Desk] = set()
+        self._verifier = Verifier(works)
+        self._claimed: dict[str, tuple[Desk, Entry]] = {}
+        self._looks: set[asyncio.Task[None]] = set()
+        self._glanced_at = works.loop.time()
+        self._sooner = FOREVER  # what falls due that the round under way may not have seen
 
     async def run(self) -> None:
         """Look after what falls due, for ever."""
         while True:
+            self._sooner = FOREVER
             looking, next_in_s = await self._round()
+            await self._glance()
             if looking is not None:
-                works = self._works
-                works.wake_at = works.clock() + next_in_s
-                await works.wait(UPKEEP, works.loop.time() + next_in_s)
+                works, now = self._works, self._works.clock()
+                nap_s = max(SOON_S, min(next_in_s, self._sooner - now, NAP_S))
+                works.wake_at = now + nap_s
+                await works.wait(UPKEEP, works.loop.time() + nap_s)
+                works.wake_at = 0.0
 
     async def step(self) -> None:
         """Look once after everything that is due now, and see it through."""
@@ -80,15 +94,30 @@ class Keeper:
     def poke(self, in_s: float) -> None:
         """Something falls due in so many seconds; wake up in time."""
         works = self._works
-        if works.clock() + in_s < works.wake_at:
+        now, wake_at = works.clock(), works.wake_at
+        if now + in_s < wake_at or 0.0 < wake_at <= now:  # the clock jumped, the timer did not
             works.wake_at = 0.0
             works.ring(UPKEEP)
+        self._sooner = min(self._sooner, now + in_s)
 
     def trim(self, desk: Desk, counts: Counts) -> None:
         """Retire what is replaced or above its cap, if anything is."""
         if desk not in self._trimming and self._excess(desk, counts):
             self._trimming.add(desk)
             self._works.spawn(self._trim(desk), "trim")
+
+    async def aclose(self) -> None:
+        """Leave what this process is at to others: it is due again at once."""
+        works = self._works
+        await works.cancel({task for task in self._looks if not task.done()})
+        if works.local is None:
+            await asyncio.gather(*(self._leave(*claim) for claim in self._claimed.values()))
+        self._claimed.clear()
+
+    async def _leave(self, desk: Desk, entry: Entry) -> None:
+        if entry.state not in ("leased", "gone"):  # those are changed at once, and whole
+            op = self._works.next_id()
+            await self._works.put(change(desk.key, entry, op, entry.state, deadline_in_s=0.0))
 
     async def clear(self, desk: Desk) -> None:
         """Retire all free sessions: the store ends, and they would be left behind unused (B25)."""
@@ -109,32 +138,89 @@ class Keeper:
         works = self._works
         due = await works.store.due(works.holder, limit=BATCH, for_s=CLAIM_S)
         looking: set[asyncio.Task[None]] = set()
-        verify: defaultdict[PoolKey, list[Entry]] = defaultdict(list)
+        ahead_s = due.now - works.clock()
+        verify: defaultdict[Desk, list[Entry]] = defaultdict(list)
+        lost: defaultdict[Desk, list[Entry]] = defaultdict(list)
+        claimed = self._known(due)
+        for desk, entry in claimed:
+            todo = upkeep(desk.key, entry, due.now, works.next_id(), desk.terms)
+            if todo == "verify":
+                verify[desk].append(entry)
+            elif todo == "search":
+                lost[desk].append(entry)
+            elif todo == "verdict":
+                looking.add(self._look(self._judge(desk, entry, due.now), todo, entry))
+            elif todo == "delete":
+                looking.add(self._look(self._delete(desk, entry, due.now), todo, entry))
+            else:
+                if isinstance(todo, Put):
+                    await self._carry_out(desk, entry, todo)
+                elif todo == "recall":
+                    await self._recall(desk, entry)
+                else:
+                    await works.put(change(desk.key, entry, works.next_id(), None))
+                self._claimed.pop(entry.id, None)
+        for desk, entries in verify.items():
+            work = self._verifier.look(desk, entries, due.now)
+            looking.add(self._look(work, "verify", *entries))
+        for desk, entries in lost.items():
+            work = self._orphans.search(desk, entries, ahead_s)
+            looking.add(self._look(work, "search", *entries))
+        return (None if len(due.entries) == BATCH else looking), due.next_in_s
+
+    def _known(self, due: Due) -> list[tuple[Desk, Entry]]:
+        """What was claimed that this pool can act for."""
+        known: list[tuple[Desk, Entry]] = []
         for key, entry in due.entries:
             desk = self._desk_of(key)
-            todo = upkeep(key, entry, due.now, works.next_id(), desk.terms)
-            if isinstance(todo, Put):
-                await self._carry_out(desk, entry, todo)
-            elif todo == "verify":
-                verify[key].append(entry)
-            elif todo == "fill":
-                await works.put(change(key, entry, works.next_id(), None))
-            elif todo == "verdict":
-                looking.add(works.spawn(self._judge(desk, entry, due.now), "verdict"))
+            if desk is None:
+                log.debug("what is due of %s is for a pool of its own", key.host)
             else:
-                looking.add(works.spawn(self._delete(desk, entry, due.now), "delete"))
-        for key, entries in verify.items():
-            desk = self._desk_of(key)
-            if desk not in self._verifying:  # a list under way looks at all of them (B13)
-                self._verifying.add(desk)
-                looking.add(works.spawn(self._verify(desk, entries, due.now), "verify"))
-        return (None if len(due.entries) == BATCH else looking), due.next_in_s
+                known.append((desk, entry))
+        self._claimed.update({entry.id: (desk, entry) for desk, entry in known})
+        return known
+
+    def _look(
+        self, work: Coroutine[Any, Any, None], name: str, *entries: Entry
+    ) -> asyncio.Task[None]:
+        """Look at something in a task of the pool; what a close cuts off stays claimed."""
+        task = self._works.spawn(work, name)
+        self._looks.add(task)
+
+        def over(task: asyncio.Task[None]) -> None:
+            self._looks.discard(task)
+            if not task.cancelled():
+                for entry in entries:
+                    self._claimed.pop(entry.id, None)
+
+        task.add_done_callback(over)
+        return task
+
+    async def _glance(self) -> None:
+        """See how the warm agents stand, as others left them; they may have died of it (B28)."""
+        works = self._works
+        if works.local is not None or works.loop.time() < self._glanced_at + NAP_S:
+            return
+        self._glanced_at = works.loop.time()
+        for desk in self._desks():
+            if desk.target(works.clock()):
+                counts, noted = await works.store.read(desk.key)
+                desk.take_note(noted, works.clock())
+                works.on_change(desk.key, counts, None)
 
     async def _carry_out(self, desk: Desk, entry: Entry, put: Put) -> None:
         if isinstance(await self._works.put(put), Done):
             tell(self._works, desk, put, entry)
             if put.state == "gone":
                 self._retired(desk, entry, "presumed dead")
+
+    async def _recall(self, desk: Desk, entry: Entry) -> None:
+        """Forget the RID of what was ours, unless a lost session is still looked for (B12)."""
+        works = self._works
+        counts, _ = await works.store.read(desk.key)
+        state: State | None = "chore" if counts.of("unsettled") else None
+        put = change(desk.key, entry, works.next_id(), state, deadline_in_s=KEPT_S)
+        await works.put(put)
 
     # ------------------------------------------------------------------ quarantine
 
@@ -163,7 +249,7 @@ class Keeper:
             trace = await self._trace(desk, entry)
             if trace == "running":
                 return Evidence(trace)
-            return Evidence(trace, await self._see(desk, entry, Urgency.CONFIRM))
+            return Evidence(trace, await see(self._works, desk, entry, Urgency.CONFIRM))
         except SessionGone:
             return Evidence(gone=True)
         except SessionPoolError as error:
@@ -189,75 +275,12 @@ class Keeper:
             return "unknown" if error.error_name == "SessionTraceNotFound" else None
         return "complete" if over else "running"
 
-    async def _see(self, desk: Desk, entry: Entry, urgency: Urgency) -> Sighting:
-        return await self._works.paced.call(
-            urgency,
-            self._works.api.get_session,
-            desk.rid,
-            entry.rid,
-            timeout_s=LOOK_TIMEOUT_S,
-        )
-
-    # ------------------------------------------------------------------ verification
-
-    async def _verify(self, desk: Desk, entries: list[Entry], now: float) -> None:
-        try:
-            await self._verify_all(desk, entries, now)
-        finally:
-            self._verifying.discard(desk)
-
-    async def _verify_all(self, desk: Desk, entries: list[Entry], now: float) -> None:
-        works = self._works
-        counts, _ = await works.store.read(desk.key)
-        free = counts.of("idle", "ageing")
-        sessions = free + counts.of("leased", "parked", "quarantined", "retiring")
-        if verify_by_list(free, sessions):
-            states: tuple[State, ...] = ("idle",)
-            entries = list(await works.store.find(desk.key, states=states, limit=free))
-            seen = await self._list(desk, {entry.rid for entry in entries})
-        else:
-            seen = {}
-        for entry in entries:
-            try:
-                sighting = seen.get(entry.rid) or await self._see(desk, entry, Urgency.VERIFY)
-            except SessionGone:
-                await found_dead(works, desk, entry, entry.expires - now)
-                await works.put(dead(desk.key, entry, works.next_id(), desk.terms))
-                self._retired(desk, entry, "gone")
-            except SessionPoolError as error:
-                log.debug("an idle session could not be verified", exc_info=error)
-            else:
-                outlived(works, desk, sighting.session.lifetime_s - sighting.remaining_s)
-                await works.put(alive(desk.key, entry, works.next_id(), sighting, desk.terms))
-
-    async def _list(self, desk: Desk, wanted: set[str]) -> dict[str, Sighting]:
-        found: dict[str, Sighting] = {}
-        token: str | None = None
-        try:
-            while True:
-                page = await self._works.paced.call(
-                    Urgency.VERIFY,
-                    self._works.api.list_sessions,
-                    desk.rid,
-                    page_size=PAGE,
-                    page_token=token,
-                    timeout_s=LOOK_TIMEOUT_S,
-                )
-                for sighting in page.sessions:
-                    if sighting.session.rid in wanted:
-                        found[sighting.session.rid] = sighting
-                token = page.next_page_token
-                if token is None or len(found) == len(wanted):
-                    return found
-        except SessionPoolError as error:
-            log.debug("the sessions could not be listed", exc_info=error)
-            return found
-
     # ------------------------------------------------------------------ retiring
 
     async def _delete(self, desk: Desk, entry: Entry, now: float) -> None:
         works, reason = self._works, entry.facts.reason or "retired"
-        if deletes(entry.facts, desk.terms) and entry.rid and entry.expires > now:
+        left = bool(entry.rid) and entry.expires > now
+        if left and deletes(entry.facts, desk.terms):
             try:
                 await works.paced.call(
                     Urgency.VERIFY,
@@ -267,17 +290,21 @@ class Keeper:
                     timeout_s=LOOK_TIMEOUT_S,
                 )
             except SessionGone:
-                pass  # that is what was wanted
+                left = False  # that is what was wanted
             except RemoteRejected as error:
                 log.warning("a retired session may not be deleted: %s", error)
             except SessionPoolError as error:
                 log.debug("a retired session is deleted later", exc_info=error)
                 return
             else:
+                left = False
                 works.bus.publish(
                     SessionDeleted(agent_rid=desk.rid, session_rid=entry.rid, reason=reason)
                 )
-        await works.put(buried(desk.key, entry, works.next_id(), desk.terms))
+        put = buried(desk.key, entry, works.next_id(), desk.terms)
+        if left and put.state is None and not entry.facts.exchanges:
+            put = recalled(put, entry, (await works.store.read(desk.key))[0])
+        await works.put(put)
 
     def _retired(self, desk: Desk, entry: Entry, reason: str) -> None:
         self._works.bus.publish(

@@ -104,6 +104,27 @@ class PoolKey(NamedTuple):
     agent_rid: str
 
 
+class Sought(NamedTuple):
+    """What is known of a session that a creation may have made, its answer lost (B12).
+
+    Attributes:
+        agent_version: the one asked for; None for the latest published.
+        newest: the newest that was known then; the latest published is not older.
+        messages: as many as a fresh session has; None where none was seen yet.
+        since_s: seconds before its entry came into its state, from which on it can have been made;
+            negative for a creation that is tried again, whose earlier attempts are on record.
+        until_s: seconds after that, until which it can be made.
+        rid: the session that was found to be it, while what follows from that is done.
+    """
+
+    agent_version: str | None = None
+    newest: str | None = None
+    messages: int | None = None
+    since_s: float = 0.0
+    until_s: float = 0.0
+    rid: str | None = None
+
+
 class Facts(NamedTuple):
     """What the rules know of a session beyond its state. Opaque to a store, which keeps it.
 
@@ -120,6 +141,7 @@ class Facts(NamedTuple):
         reason: why it is leaving (retiring, gone).
         remote: False once the remote is known to have it no more, so nothing is left to delete.
         forced: it must be deleted at the remote whatever the policy says (`forget`).
+        sought: of a creation, under way or unsettled: how its session would be recognised.
     """
 
     session: Session | None = None
@@ -134,6 +156,7 @@ class Facts(NamedTuple):
     reason: str | None = None
     remote: bool = True
     forced: bool = False
+    sought: Sought | None = None
 
 
 NO_FACTS: Final = Facts()

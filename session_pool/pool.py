@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from session_pool import forks
 from session_pool.acquire import Acquiring, Acquisition, asking
-from session_pool.agent import Agent
+from session_pool.agent import Agent, checked
 from session_pool.closing import CLOSING, Closing, let_go
 from session_pool.conversation import Conversation, Key
 from session_pool.creator import Creator
@@ -37,6 +37,7 @@ from session_pool.foundry import (
 )
 from session_pool.keeper import Keeper
 from session_pool.model import Counts, PoolKey
+from session_pool.orphans import Orphans
 from session_pool.policy import AgentPolicy, RequestLimits
 from session_pool.principal import check_identity
 from session_pool.renewer import Renewer
@@ -67,6 +68,8 @@ class SessionPool:
         store: where the state is kept: a URL such as `memory://`, or an opened-by-us `Store`.
         policy: for agents that have none of their own.
         agents: by short name; these are kept warm from the start.
+        sole_owner: nobody else creates sessions with these credentials: what a lost answer left
+            behind may be adopted or deleted, not only reported.
         limits: of requests; None is the stack's published limit for these credentials.
         allow_http: allow plain http beyond loopback.
         api: instead of the HTTP client.
@@ -85,6 +88,7 @@ class SessionPool:
         policy: AgentPolicy | None = None,
         agents: Mapping[str, Agent] | None = None,
         limits: RequestLimits | None = None,
+        sole_owner: bool = False,
         allow_http: bool = False,
         api: Api | None = None,
     ) -> None:
@@ -101,15 +105,8 @@ class SessionPool:
         self._host = urlsplit(url).netloc
         self._store_at = store
         self._policy = policy or AgentPolicy()
-        self._agents = dict(agents or {})
-        rids: dict[str, str] = {}
-        for name, agent in self._agents.items():
-            if not isinstance(agent, Agent):
-                raise ConfigError(f"agents.{name}: must be an Agent(rid, policy=None)")
-            twin = self._agents[rids.setdefault(agent.rid, name)]
-            if twin.policy != agent.policy:
-                first = rids[agent.rid]
-                raise ConfigError(f"agents.{name}: {first} is the same agent; give both one policy")
+        self._agents = checked(agents or {})
+        self._sole_owner = sole_owner
         asked = (limits or RequestLimits()).model_dump(exclude_none=True)
         self._limits = preset_for(auth)._replace(**asked)
         self._bus = Bus()
@@ -158,7 +155,7 @@ class SessionPool:
             raise PoolClosed("a pool is opened once; make another one")
         self._loop = asyncio.get_running_loop()
         clock, at = clock_of(self._loop), self._store_at
-        store = open_store(at, clock=clock) if isinstance(at, str) else at
+        store = open_store(at, clock=clock, realm=self._host) if isinstance(at, str) else at
         clock = store.clock if isinstance(store, LocalStore) else clock
         paced = Paced(self._api, Budget(self._limits))
         self._works = works = Works(store, paced, self._bus, clock)
@@ -167,7 +164,9 @@ class SessionPool:
         self._named = desks.by_name
         self._acquiring = Acquiring(works, self._check, self._refused)
         self._creator = Creator(works, desks.all, self._rewish)
-        self._keeper = Keeper(works, desks.by_key.__getitem__, self._creator.attend)
+        self._keeper = Keeper(
+            works, desks.at, desks.all, Orphans(works, sole_owner=self._sole_owner)
+        )
         try:
             await store.open()
             works.epoch = store.epoch  # nothing is held yet that it could have forgotten
@@ -357,6 +356,8 @@ class SessionPool:
             self._keeper.poke(deadline_in_s)
         if self._refusal is not None:
             self._works.ring(CLOSING)
+            return
+        if desk.stranger:
             return
         states = counts.states
         if counts.new or states.get("idle", 0) < desk.terms.min_idle:

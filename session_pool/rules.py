@@ -18,10 +18,15 @@ CHANGES: Final[dict[tuple[State | None, State | None], str]] = {
     (None, "creating"): "a creation is claimed, before it is sent",
     (None, "unsettled"): "a creation's answer was lost",
     (None, "chore"): "upkeep of a key is put on the calendar",
+    (None, "idle"): "a lost session is found and wanted",
+    (None, "quarantined"): "a creation that was given up for lost has come back",
+    ("creating", "creating"): "its creator is still at it",
     ("creating", "idle"): "the session is there",
     ("creating", "retiring"): "it was born expired",
     ("creating", None): "the creation failed, or nobody wants it any more",
-    ("unsettled", None): "it cannot matter any more",
+    ("creating", "unsettled"): "its creator is gone, and may have sent it",
+    ("unsettled", "unsettled"): "looked for, and to be looked for again",
+    ("unsettled", None): "found, or it cannot be there",
     ("idle", "leased"): "handed out",
     ("idle", "idle"): "seen alive",
     ("idle", "ageing"): "due for replacement",
@@ -50,8 +55,10 @@ CHANGES: Final[dict[tuple[State | None, State | None], str]] = {
     ("quarantined", None): "found dead",
     ("retiring", "retiring"): "its conversation is forgotten",
     ("retiring", "gone"): "it is off our hands; its conversation remembers it",
+    ("retiring", "chore"): "it is off our hands; it could pass for a lost one",
     ("retiring", None): "it is off our hands",
     ("gone", None): "forgotten, after remember_s",
+    ("chore", "chore"): "not yet, or left to others",
     ("chore", None): "done",
 }
 """Every change of state, and why it happens. Nothing else changes a state; None is not being."""
@@ -135,7 +142,7 @@ def unwanted(counts: Counts, target: int) -> bool:
 
 
 def born(
-    key: PoolKey, entry_id: str, version: int, op: str, seen: Sighting, *, pinned: bool,
+    key: PoolKey, entry_id: str, version: int | None, op: str, seen: Sighting, *, pinned: bool,
     terms: Terms, chance: float,
 ) -> Put:  # fmt: skip
     """What a session becomes that was just created: idle, with its end and its replacement set."""

@@ -64,9 +64,10 @@ class FoundryOptions(Options):
 
 
 class PoolOptions(Options):
-    """The section [pool]: where the state is kept."""
+    """The section [pool]: where the state is kept, and whose the sessions are."""
 
     store: str = Field(default="memory://", min_length=1, repr=False)
+    sole_owner: bool = False
 
     @field_validator("store")
     @classmethod

@@ -23,6 +23,7 @@ from session_pool.events import (
     LeaseDropped,
     LeaseEnded,
     Mislabelled,
+    OrphanFound,
     SessionDied,
     StoreAway,
     StoreBack,
@@ -45,7 +46,7 @@ BOUNDS_S: Final = (
 
 _LOUD = (
     ConversationReplaced, CreationFailed, CreationUnsettled, LeaseDropped, LeaseEnded, Mislabelled,
-    SessionDied, StoreAway, StoreForgot, TaskRestarted, ThresholdsScaled,
+    OrphanFound, SessionDied, StoreAway, StoreForgot, TaskRestarted, ThresholdsScaled,
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Final, Literal, NamedTuple
 
-from session_pool.model import Entry, PoolKey, Session, Sighting, Terms
+from session_pool.model import Entry, PoolKey, Session, Sighting, Sought, Terms
 from session_pool.rules import (
     FIRST_LOOK_S,
     HELD_TOO_OLD,
@@ -28,7 +28,7 @@ SOON_S: Final = 0.001
 
 def upkeep(
     key: PoolKey, entry: Entry, now: float, op: str, terms: Terms
-) -> Put | Literal["verify", "verdict", "delete", "fill"]:
+) -> Put | Literal["verify", "verdict", "delete", "fill", "search", "recall"]:
     """What is to be done with an entry whose deadline has passed.
 
     Args:
@@ -58,20 +58,43 @@ def upkeep(
             if timeout_s is not None and idled_s >= timeout_s:
                 left = facts._replace(reason="park_timeout")
                 return change(key, entry, op, "retiring", facts=left, deadline_in_s=0.0)
-            again_s = max(SOON_S, parked_for(remaining_s, facts.lifetime_s, terms))
+            again_s = parked_for(remaining_s, facts.lifetime_s, terms)
             if timeout_s is not None:
                 again_s = min(again_s, timeout_s - idled_s)
+            again_s = max(SOON_S, again_s)
             return change(key, entry, op, "parked", deadline_in_s=again_s)
         case "quarantined":
             return "verdict"
         case "retiring":
             return "delete"
-        case "gone" | "unsettled":
+        case "gone":
             return change(key, entry, op, None)
         case "creating":
-            return change(key, entry, op, None)
+            return unsettled(key, entry, now, op, terms)
+        case "unsettled":
+            return "search"
+        case "chore" if entry.rid:
+            return "recall"
         case "chore":
             return "fill"
+
+
+def unsettled(key: PoolKey, entry: Entry, now: float, op: str, terms: Terms) -> Put:
+    """What becomes of a creation whose creator has not been heard of: it may have been sent (B12).
+
+    It was begun no earlier than it was claimed, and takes effect no later than a request does that
+    was sent at the end of the claim.
+    """
+    sought = entry.facts.sought or Sought()
+    lost = sought._replace(since_s=now - entry.since + sought.since_s)
+    return change(
+        key,
+        entry,
+        op,
+        "unsettled",
+        facts=entry.facts._replace(sought=lost),
+        deadline_in_s=terms.doubt_s,
+    )
 
 
 def alive(key: PoolKey, entry: Entry, op: str, seen: Sighting, terms: Terms) -> Put:

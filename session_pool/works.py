@@ -68,7 +68,7 @@ class Works(Bells):
         source: where a lease gets another session (`lease.Source`).
         renewal: who prolongs leases (`lapse.Renewal`); None where they have no end.
         epoch: the store's, as the leases of this process are registered with it (B27).
-        wake_at: when upkeep wakes up next, by `clock`.
+        wake_at: when upkeep wakes up next, by `clock`; 0 while it is awake.
         limits: by what a store's answers are waited for.
         watched: somebody wants to hear of every change, however small.
     """

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from session_pool.model import Exchange, Sighting
@@ -23,11 +24,14 @@ Background = Sequence[Callable[[], Awaitable[None]]]
 class SessionPage(NamedTuple):
     """One page of an agent's sessions, most recently updated first.
 
-    `next_page_token` is None on the last page.
+    Attributes:
+        next_page_token: None on the last page.
+        date: the remote's clock as it answered, cut to the second; None where it did not say.
     """
 
     sessions: tuple[Sighting, ...]
     next_page_token: str | None
+    date: datetime | None = None
 
 
 class Api(Protocol):

@@ -12,6 +12,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -160,7 +161,9 @@ class FoundryClient:
             query={"pageSize": page_size, "pageToken": page_token},
         )
         sessions = tuple(self._sighting(found, incoming) for found in page.data)
-        return SessionPage(sessions, page.next_page_token or None)
+        said_s = translate.http_date_s(incoming.headers.get("Date", ""))
+        date = None if said_s is None else datetime.fromtimestamp(said_s, UTC)
+        return SessionPage(sessions, page.next_page_token or None, date)
 
     async def delete_session(self, agent_rid: str, session_rid: str, *, timeout_s: float) -> None:
         """Delete one session; see `Api.delete_session`."""

@@ -38,6 +38,11 @@ EPOCH: Final = "epoch"
 """Rung, in the place of a request's id, when the store is found to be another than it was (B27)."""
 
 
+def within(namespace: str, realm: str) -> str:
+    """The part of a store that is one realm's, of all that share the namespace."""
+    return f"{namespace}@{realm}" if realm else namespace
+
+
 class Store(Protocol):
     """The shared state of a pool. All of it may raise `StoreUnavailable`.
 

@@ -10,7 +10,7 @@ import json
 from datetime import datetime
 from typing import Any
 
-from session_pool.model import NO_FACTS, Facts, Session
+from session_pool.model import NO_FACTS, Facts, Session, Sought
 from session_pool.space import NO_NOTE, Failure, Note
 
 
@@ -52,6 +52,9 @@ def facts_of_text(text: str) -> Facts:
             estimated_expires_time=datetime.fromisoformat(expires),
             message_count=messages,
         )
+    sought = told.get("sought")
+    if sought is not None:
+        told["sought"] = Sought(*sought[: len(Sought._fields)])
     return Facts(**{name: told[name] for name in Facts._fields if name in told})
 
 

@@ -1,7 +1,7 @@
 """From a URL to a store: the one place that knows which engines there are.
 
-An engine is a module with `from_url(url, *, clock) -> Store`, and `migrate(url) -> str` where it
-has a schema. It is imported, and with it its driver, only when it is asked for.
+An engine is a module with `from_url(url, *, clock, realm) -> Store`, and `migrate(url) -> str`
+where it has a schema. It is imported, and with it its driver, only when it is asked for.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ENGINES: Final = {
 KNOWN: Final = "memory://, sqlite:///path, redis://, rediss:// or postgresql://"
 
 
-def open_store(url: str, *, clock: Callable[[], float]) -> Store:
+def open_store(url: str, *, clock: Callable[[], float], realm: str = "") -> Store:
     """Make the store that a URL names; `await store.open()` connects it.
 
     Args:
@@ -41,6 +41,8 @@ def open_store(url: str, *, clock: Callable[[], float]) -> Store:
             `rediss://host` or `postgresql://host/database`; each with an optional
             `?namespace=name`.
         clock: seconds, for engines that live in this process.
+        realm: for whom upkeep is done, a stack's host: a part of the namespace of its own, so that
+            pools of several stacks on one URL never claim what only the other can look after.
 
     Raises:
         ConfigError: the URL names no engine, or has parts that mean nothing, or its driver is not
@@ -48,7 +50,7 @@ def open_store(url: str, *, clock: Callable[[], float]) -> Store:
     """
     parts = urlsplit(url)
     if parts.scheme != "memory":
-        return cast("Store", _engine(url).from_url(url, clock=clock))
+        return cast("Store", _engine(url).from_url(url, clock=clock, realm=realm))
     unknown = sorted(set(parse_qs(parts.query, keep_blank_values=True)) - {"namespace"})
     if parts.netloc or parts.path.strip("/") or unknown or parts.fragment:
         raise ConfigError(

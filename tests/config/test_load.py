@@ -74,7 +74,15 @@ def test_arguments_alone_are_enough() -> None:
 
 def test_the_arguments_are_those_of_the_pool() -> None:
     names = {"url", "auth", "store", "policy", "agents", "limits", "allow_http", "api"}
-    assert load(None, BASE).arguments.keys() == names
+    assert load(None, BASE).arguments.keys() == names | {"sole_owner"}
+    assert load(None, BASE).arguments["sole_owner"] is False
+
+
+def test_whose_the_sessions_are_can_be_said_anywhere(file: Path) -> None:
+    file.write_text("[pool]\nsole_owner = true\n", encoding="utf-8")
+    assert load(file, BASE).arguments["sole_owner"] is True
+    assert load(None, BASE | {"SESSION_POOL__POOL__SOLE_OWNER": "true"}).arguments["sole_owner"]
+    assert load(file, BASE, sole_owner=False).arguments["sole_owner"] is False
 
 
 def test_without_an_environ_it_reads_the_process_environment(

@@ -129,7 +129,10 @@ def test_a_mistake_of_the_defaults_is_not_told_again_for_each_agent(file: Path) 
         ),
         ("[defaults]\nrid = 1", "defaults.rid ({}): no such field; it belongs to [agents]"),
         ("[pool]\nurl = 1", "pool.url ({}): no such field; it belongs to [foundry]"),
-        ("[pool]\nsole_owner = true", "pool.sole_owner ({}): no such field; there are store"),
+        (
+            "[pool]\nsole_owners = true",
+            "pool.sole_owners ({}): no such field; did you mean sole_owner?",
+        ),
         ("[default]\nmin_idle = 1", "default ({}): no such section; did you mean defaults?"),
         (
             "[[service.tokens]]\nname = 'x'",
@@ -196,8 +199,8 @@ def test_unknown_arguments_are_refused_by_name() -> None:
     assert refused_arguments(polcy=1) == [
         "polcy (argument): no such argument; did you mean policy?"
     ]
-    (line,) = refused_arguments(sole_owner=True)
-    assert line.startswith("sole_owner (argument): no such argument; ")
+    (line,) = refused_arguments(principal="ann")
+    assert line.startswith("principal (argument): no such argument; ")
 
 
 def test_arguments_of_the_wrong_kind_are_refused() -> None:

@@ -76,6 +76,44 @@ async def test_psycopg_584_1018_a_quiet_service_gets_no_dead_session() -> None:
             await lease.blocking_continue("alive")
 
 
+async def test_psycopg_584_1018_upkeep_goes_on_in_time_after_the_machine_slept() -> None:
+    """The clock jumps past when upkeep meant to wake, and the timer that wakes it does not."""
+    clock, remote_clock = LocalClock(), LocalClock(1.7e9)
+    async with house(
+        policy=AgentPolicy(min_idle=0, settle_s=20.0),
+        pool={"store": MemoryStore(clock=clock)},
+        clock=remote_clock,
+        lifetime_s=DAY_S,
+    ) as home:
+        await (await home.lease()).release(unused=True)
+        await asyncio.sleep(1.0)
+        lease = await home.lease()
+        assert lease.rid
+        for asleep in (clock, remote_clock):
+            asleep.ahead_s += 5000.0  # longer than upkeep wanted to sleep
+        await lease.release(unused=True)
+        await home.until(lambda: home.stats.quarantined == 0, within_s=25.0)
+        assert home.stats.idle == 1
+
+
+async def test_psycopg_584_1018_a_sleep_in_quarantine_costs_upkeep_a_minute_at_most() -> None:
+    clock, remote_clock = LocalClock(), LocalClock(1.7e9)
+    async with house(
+        policy=AgentPolicy(min_idle=0, settle_s=1000.0),
+        pool={"store": MemoryStore(clock=clock)},
+        clock=remote_clock,
+        lifetime_s=DAY_S,
+    ) as home:
+        lease = await home.lease()
+        assert lease.rid
+        await lease.release(unused=True)
+        await asyncio.sleep(1.0)
+        for asleep in (clock, remote_clock):
+            asleep.ahead_s += 999.0
+        await home.until(lambda: home.stats.quarantined == 0, within_s=65.0)
+        assert home.stats.idle == 1
+
+
 async def test_nodejs_spanner_1465_frozen_by_a_serverless_platform() -> None:
     """The process stands still between two requests, for longer or shorter than a life."""
     store_clock, remote_clock = LocalClock(), LocalClock(1.7e9)

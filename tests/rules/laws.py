@@ -37,8 +37,12 @@ def state_laws(world: World) -> None:
     ]
     law(len(bound) == len(set(bound)), "B5: one session per conversation", bound)
     counts = world.counts()
-    created, retired = counts.tally.get("created", 0), counts.tally.get("retired", 0)
-    law(created == counts.of(*LIVING) + retired, "B24: conservation", counts)
+    tally = counts.tally
+    made = tally.get("created", 0) + tally.get("adopted", 0)
+    law(made == counts.of(*LIVING) + tally.get("retired", 0), "B24: conservation", counts)
+    rids = [entry.rid for entry in entries.values() if entry.state in LIVING]
+    law(len(rids) == len(set(rids)), "B1: one entry for each session", rids)
+    _accounted(world)
     law(counts.of("leased") <= world.terms.max_leased, "B6: never above max_leased", counts)
 
 
@@ -51,6 +55,22 @@ def _exclusive(world: World) -> None:
     law(len(held) == len(set(held)), "B1: one holder", held)
     for rid, remote in world.remote.items():
         law(remote.speaking <= 1, "B22: no two exchanges at once", rid)
+
+
+def _accounted(world: World) -> None:
+    """What a creation made is known, or on the way to its creator, or a record stands for it."""
+    entries = world.entries()
+    adopted = {entry.rid for entry in entries.values() if entry.id == entry.rid}
+    law(not adopted & world.born, "B12: nothing else is adopted", adopted)
+    known = {entry.rid for entry in entries.values()} | world.left
+    coming = {creation.rid for creation in world.creating}
+    lost = [
+        rid
+        for rid, remote in world.remote.items()
+        if remote.alive and remote.messages == 0 and rid not in known | coming
+    ]
+    open_ = [entry for entry in entries.values() if entry.state in ("creating", "unsettled")]
+    law(len(lost) <= len(open_), "B12: orphans are accounted for", lost)
 
 
 def _unmixed(world: World) -> None:

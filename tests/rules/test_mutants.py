@@ -7,17 +7,17 @@ from typing import Any, Final
 
 import pytest
 
-from session_pool import rules, verdicts
+from session_pool import lineage, rules, verdicts
 from session_pool.model import Entry, Facts, PoolKey, State, Terms
 from session_pool.rules import Ending
 from session_pool.space import Done, Guard, NotDone, Put
 from tests.rules.laws import LawBroken
-from tests.rules.scenes import SCENES
-from tests.rules.walk import walk
+from tests.rules.scenes import CREATORS, SCENES
+from tests.rules.walk import Scene, walk
 from tests.rules.world import KEY, Worker, World
 
 Mutant = Callable[[pytest.MonkeyPatch], None]
-MUTANTS: Final[dict[str, Mutant]] = {}
+MUTANTS: Final[dict[str, tuple[Mutant, dict[str, Scene]]]] = {}
 
 ENDED: Final = rules.ended
 UPKEEP: Final = verdicts.upkeep
@@ -26,14 +26,21 @@ VERDICT: Final = verdicts.verdict
 
 def mutant(make: Mutant) -> Mutant:
     """Keep a mutant under its own name."""
-    MUTANTS[make.__name__] = make
+    MUTANTS[make.__name__] = make, SCENES
+    return make
+
+
+def of_creations(make: Mutant) -> Mutant:
+    """Keep a mutant that concerns lost creations alone."""
+    MUTANTS[make.__name__] = make, CREATORS
     return make
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_wrong_rule_breaks_a_law(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    MUTANTS[name](monkeypatch)
-    for scene in SCENES.values():
+    make, scenes = MUTANTS[name]
+    make(monkeypatch)
+    for scene in scenes.values():
         try:
             walk(scene)
         except LawBroken:
@@ -172,3 +179,64 @@ def a_conversations_loss_is_parked_for_nobody(monkeypatch: pytest.MonkeyPatch) -
 def creations_have_no_guards(monkeypatch: pytest.MonkeyPatch) -> None:
     unguarded: tuple[Guard, ...] = ()
     monkeypatch.setattr(rules, "creations", lambda *a: unguarded)
+
+
+@of_creations
+def a_creation_given_up_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    upkeep(monkeypatch, lambda entry, put: blind(put, None) if entry.state == "creating" else put)
+
+
+@of_creations
+def what_a_creation_under_way_may_have_made_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    matches = lineage.matches
+    monkeypatch.setattr(lineage, "matches", lambda lost, found, _, n: matches(lost, found, [], n))
+
+
+@of_creations
+def what_the_store_knows_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(World, "knows", lambda self, rid: False)
+
+
+@of_creations
+def a_lost_creation_is_settled_before_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lineage, "closes", lambda lost: 0.0)
+
+
+@of_creations
+def what_is_adopted_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    adopted = lineage.adopted
+    monkeypatch.setattr(lineage, "adopted", lambda *a: adopted(*a)._replace(tally=()))
+
+
+@of_creations
+def what_comes_back_is_filed_beside_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+
+    def beside(put: Put, op: str, terms: Terms, *, doubtful: bool) -> Put:
+        return put._replace(id=op, op=op, version=None)
+
+    monkeypatch.setattr(lineage, "returned", beside)
+
+
+@of_creations
+def what_comes_back_late_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    returned = lineage.returned
+
+    def trusting(put: Put, op: str, terms: Terms, *, doubtful: bool) -> Put:
+        return returned(put, op, terms, doubtful=False)
+
+    monkeypatch.setattr(lineage, "returned", trusting)
+
+
+@of_creations
+def what_comes_back_late_is_looked_at_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    returned = lineage.returned
+
+    def hasty(put: Put, op: str, terms: Terms, *, doubtful: bool) -> Put:
+        return returned(put, op, terms, doubtful=doubtful)._replace(deadline_in_s=0.0)
+
+    monkeypatch.setattr(lineage, "returned", hasty)
+
+
+@of_creations
+def what_was_handed_out_and_let_go_passes_for_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lineage, "recalled", lambda put, entry, counts: put)

@@ -16,7 +16,7 @@ from session_pool.model import FOREVER, Counts, Entry, Facts, PoolKey, Session, 
 from session_pool.policy import AgentPolicy
 from session_pool.rules import CHANGES, Ending, creations, ended, fresh_for, scaled, wish
 from session_pool.space import Guard, Put
-from session_pool.verdicts import Evidence, upkeep, verdict
+from session_pool.verdicts import SOON_S, Evidence, upkeep, verdict
 from session_pool.works import GOLDEN
 
 KEY: Final = PoolKey("stack.example.com", "default", "ri.aip-agents..agent.1")
@@ -245,8 +245,10 @@ def test_a_parked_session_is_looked_at_before_two_lifetimes_past_its_end(
         (entry("quarantined"), 1.0, "verdict"),
         (entry("retiring"), 1.0, "delete"),
         (entry("gone", conversation="c"), 1.0, None),
-        (entry("unsettled"), 1.0, None),
-        (entry("chore"), 1.0, "fill"),
+        (entry("creating"), 1.0, "unsettled"),
+        (entry("unsettled"), 1.0, "search"),
+        (entry("chore", rid=""), 1.0, "fill"),
+        (entry("chore"), 1.0, "recall"),
     ],
 )
 def test_what_upkeep_does(due: Entry, now: float, todo: str | None) -> None:
@@ -262,6 +264,9 @@ def test_a_parked_session_left_alone_for_too_long_is_retired() -> None:
     assert (early.state, early.deadline_in_s) == ("parked", 1.0)
     assert isinstance(late, Put)
     assert late.state == "retiring"
+    nearly = upkeep(KEY, parked, 60.0 - 1e-11, "op", terms)  # as rounding may have it
+    assert isinstance(nearly, Put)
+    assert (nearly.state, nearly.deadline_in_s) == ("parked", SOON_S)
 
 
 def seen(messages: int = 0, *, touched: bool = False) -> Sighting:

@@ -26,6 +26,7 @@ class Scene(NamedTuple):
         lends: a worker may give its RID to another client.
         deaths: how many sessions may die.
         creates: sessions are created, as they are needed; else there are those at the start.
+        dying: creators may die, and be slow to hear of what they made.
         ticks: how often time passes.
     """
 
@@ -34,6 +35,7 @@ class Scene(NamedTuple):
     lends: bool = False
     deaths: int = 0
     creates: bool = False
+    dying: bool = False
     ticks: int = 2
 
 
@@ -99,12 +101,20 @@ def possible(scene: Scene, world: World, path: tuple[Step, ...]) -> Iterator[Ste
         yield ("keeper_acts",)
     if world.looked:
         yield ("keeper_judges",)
+    if world.searches:
+        yield ("keeper_finds",)
     if scene.creates:
         yield ("claims_creation",)
         yield ("trims",)
         if world.creating:
             yield ("creation_ends_well",)
-            yield ("creation_fails",)
+            if not world.creating[0].rid:
+                yield ("creation_fails",)
+    if scene.dying:
+        if any(not it.rid and world.now < it.until for it in world.creating):
+            yield ("creation_is_sent",)
+        if world.creating:
+            yield ("creator_dies",)
 
 
 def _of_worker(scene: Scene, world: World, worker: Worker) -> Iterator[Step]:
@@ -196,7 +206,11 @@ def fingerprint(world: World, path: tuple[Step, ...], step: Step) -> Hashable:
         remote,
         claimed,
         looked,
-        len(world.creating),
+        tuple((names.get(it.id, -1), it.until - world.now, bool(it.rid)) for it in world.creating),
+        tuple(
+            (names.get(entry.id, -1), entry.version, at - world.now, len(shown))
+            for entry, at, shown in world.searches
+        ),
         len(taken),
         step[0] == "keeper_reads",
     )

@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, Final, TypeVar
 
-from session_pool import rules, verdicts
+from session_pool import lineage, rules, verdicts
+from session_pool.lineage import Listed
 from session_pool.model import (
     FOREVER,
     NO_FACTS,
@@ -23,6 +24,8 @@ from session_pool.model import (
     PoolKey,
     Session,
     Sighting,
+    Sought,
+    State,
     Terms,
 )
 from session_pool.policy import AgentPolicy
@@ -36,6 +39,8 @@ KEY: Final = PoolKey("stack.example.com", "default", "ri.aip-agents..agent.1")
 TTL_S: Final = 10.0
 TICK_S: Final = 12.0
 """Longer than a lease and than every deadline of upkeep but the longest."""
+EFFECT_S: Final = 4.0
+"""How long after a creation is given up for lost it may still take effect."""
 LIFETIME_S: Final = 1000.0
 BORN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -82,6 +87,21 @@ class Remote:
         """The session as a GET shows it."""
         updated = BORN + timedelta(seconds=self.messages)
         return replace(self.session, message_count=self.messages, updated_time=updated)
+
+
+@dataclass
+class Creation:
+    """A creation that its creator is at.
+
+    Attributes:
+        id: of its entry.
+        until: when its creator fences itself; it sends nothing any more then.
+        rid: of the session it made, once it was sent; its creator does not know that yet.
+    """
+
+    id: str
+    until: float
+    rid: str = ""
 
 
 @dataclass
@@ -133,8 +153,11 @@ class World:
         self.remote: dict[str, Remote] = {}
         self.claimed: list[tuple[Entry, float]] = []
         self.looked: list[tuple[Entry, float, verdicts.Evidence]] = []
-        self.creating: list[str] = []
+        self.creating: list[Creation] = []
+        self.searches: list[tuple[Entry, float, list[Listed]]] = []
         self.fetched: set[str] = set()
+        self.left: set[str] = set()
+        self.born: set[str] = set()
         self._numbers = count(1)
         for _ in range(stock):
             self.claims_creation(target=stock)
@@ -265,10 +288,12 @@ class World:
         elif todo in ("verdict", "verify"):
             self.looked.append((entry, now, self._evidence(entry)))
         elif todo == "delete":
-            remote = self.remote[entry.rid]
-            if rules.deletes(entry.facts, self.terms):
-                remote.alive = False
-            self.put(rules.buried(KEY, entry, self.op(), self.terms))
+            self._deletes(entry)
+        elif todo == "search":
+            self.searches.append((entry, self.now, self._list()))
+        elif todo == "recall":
+            kept: State | None = "chore" if self.counts().of("unsettled") else None
+            self.put(rules.change(KEY, entry, self.op(), kept, deadline_in_s=lineage.KEPT_S))
 
     def keeper_judges(self) -> None:
         """It judges by what it saw a while ago."""
@@ -293,6 +318,51 @@ class World:
                 rules.change(KEY, entry, self.op(), "retiring", facts=facts, deadline_in_s=0.0)
             )
 
+    def keeper_finds(self) -> None:
+        """It concludes from a list what became of a lost creation."""
+        entry, listed_at, shown = self.searches.pop(0)
+        found = [one for one in shown if lineage.alike(entry, one, None)]
+        creating = at_once(self.store.find(KEY, states=("creating",)))
+        unknown = [one for one in found if not self.knows(one.session.rid)]
+        pairs, again = lineage.matches([entry], unknown, creating, None)
+        if not pairs:
+            later = entry.id in again or listed_at < lineage.closes(entry)
+            state: State | None = "unsettled" if later else None
+            self.put(rules.change(KEY, entry, self.op(), state, deadline_in_s=1.0))
+            return
+        ((_, one),) = pairs
+        sought = (entry.facts.sought or Sought())._replace(rid=one.session.rid)
+        facts = entry.facts._replace(sought=sought)
+        mark = rules.change(KEY, entry, self.op(), "unsettled", facts=facts, deadline_in_s=1.0)
+        marked = self.put(mark)
+        if isinstance(marked, Done) and marked.entry is not None:
+            op = self.op()
+            self.put(lineage.adopted(KEY, marked.entry, one, op, self.terms, 0.5))
+            self.put(rules.change(KEY, marked.entry, self.op(), None))
+
+    def knows(self, rid: str) -> bool:
+        """Whether the store has a session, or keeps its RID."""
+        return bool(at_once(self.store.find(KEY, rid=rid)))
+
+    def _list(self) -> list[Listed]:
+        date = BORN + timedelta(seconds=self.now)
+        return [
+            lineage.listed(Sighting(remote.seen(), LIFETIME_S), date, self.now, self.now)
+            for remote in self.remote.values()
+            if remote.alive
+        ]
+
+    def _deletes(self, entry: Entry) -> None:
+        remote, deleted = self.remote[entry.rid], rules.deletes(entry.facts, self.terms)
+        if deleted:
+            remote.alive = False
+        put = rules.buried(KEY, entry, self.op(), self.terms)
+        if isinstance(self.put(put if deleted else self._kept(put, entry)), Done):
+            self.left.add(entry.rid)
+
+    def _kept(self, put: Put, entry: Entry) -> Put:
+        return lineage.recalled(put, entry, self.counts())
+
     # ------------------------------------------------------------------ creations
 
     def claims_creation(self, *, target: int = 0) -> bool:
@@ -301,29 +371,55 @@ class World:
         if guards is None:
             return False
         entry_id = self.op()
-        put = Put(KEY, entry_id, entry_id, "creating", guards=guards)
+        facts = Facts(sought=Sought(messages=0, until_s=EFFECT_S))
+        put = Put(
+            KEY, entry_id, entry_id, "creating", facts=facts, guards=guards, deadline_in_s=TTL_S
+        )
         done = isinstance(self.put(put), Done)
         if done:
-            self.creating.append(entry_id)
+            self.creating.append(Creation(entry_id, self.now + TTL_S))
         return done
 
-    def creation_ends_well(self, *, remaining_s: float = LIFETIME_S) -> None:
-        """The session is there."""
-        entry_id = self.creating.pop(0)
-        rid = f"ri.aip-agents..session.{entry_id}"
-        expires = BORN + timedelta(seconds=remaining_s)
-        session = Session(rid, KEY.agent_rid, "1.0", BORN, BORN, expires, 0)
-        self.remote[rid] = Remote(session, alive=remaining_s > 0)
-        seen = Sighting(session, remaining_s)
-        self.put(
-            rules.born(
-                KEY, entry_id, 1, self.op(), seen, pinned=False, terms=self.terms, chance=0.5
-            )
-        )
+    def creation_is_sent(self) -> None:
+        """The session is there, and nobody knows."""
+        creation = next(creation for creation in self.creating if not creation.rid)
+        creation.rid = rid = f"ri.aip-agents..session.{creation.id}"
+        expires, made = BORN + timedelta(seconds=LIFETIME_S), BORN + timedelta(seconds=self.now)
+        self.remote[rid] = Remote(Session(rid, KEY.agent_rid, "1.0", made, BORN, expires, 0))
+
+    def creation_ends_well(self) -> None:
+        """Its creator hears of it."""
+        creation = self.creating[0]
+        if not creation.rid:
+            if self.now >= creation.until:
+                self.creation_fails()
+                return
+            self.creation_is_sent()
+        self.creating.remove(creation)
+        session, op = self.remote[creation.rid].session, self.op()
+        seen = Sighting(session, LIFETIME_S)
+        put = rules.born(KEY, creation.id, 1, op, seen, pinned=False, terms=self.terms, chance=0.5)
+        if isinstance(self.put(put), Done):
+            self.born.add(creation.rid)
+            return
+        self.put(lineage.returned(put, self.op(), self.terms, doubtful=True))
+        self._forget(creation)
 
     def creation_fails(self) -> None:
         """It does not come."""
-        self.put(Put(KEY, self.creating.pop(0), self.op(), None, version=1))
+        creation = self.creating.pop(0)
+        put = Put(KEY, creation.id, self.op(), None, version=1)
+        if not isinstance(self.put(put), Done):
+            self._forget(creation)
+
+    def creator_dies(self) -> None:
+        """Nobody hears of it any more."""
+        self.creating.pop(0)
+
+    def _forget(self, creation: Creation) -> None:
+        entry = self.entries().get(creation.id)
+        if entry is not None:
+            self.put(rules.change(KEY, entry, self.op(), None))
 
     # ------------------------------------------------------------------ inside
 

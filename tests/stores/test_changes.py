@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from session_pool.model import FOREVER, Facts
+from session_pool.model import FOREVER, Facts, Sought
 from session_pool.space import Done, Failure, NotDone, Note, Put, Refusal
 from tests.stores.scene import KEY, OTHER, START, Scene, guard, want
 
@@ -355,3 +355,48 @@ async def test_reading_an_unknown_key_finds_it_empty_and_open(scene: Scene) -> N
     assert (noted.version, noted.open, noted.note) == (0, True, Note())
     assert await scene.store.find(OTHER) == []
     assert want(key=OTHER).key == OTHER
+
+
+async def test_what_a_creation_would_look_like_is_kept_and_falls_due(scene: Scene) -> None:
+    sought = Sought("1.10", "1.2", 0, -3.5, 130.0, "ri.aip-agents..session.1")
+    for state in ("creating", "unsettled"):
+        claim = Put(KEY, state, state, state, facts=Facts(sought=sought), deadline_in_s=5.0)
+        assert isinstance(await scene.store.put(claim), Done)
+        assert (await scene.entry(state)).facts.sought == sought
+    before = await scene.entry("creating")
+    scene.advance(4)
+    kept = Put(KEY, "creating", "kept", "creating", version=1, deadline_in_s=5.0)
+    answer = await scene.store.put(kept)
+    assert isinstance(answer, Done)
+    assert answer.entry is not None
+    assert answer.entry.since == before.since  # when it was claimed, however often it is kept
+    scene.advance(2)
+    due = await scene.due()
+    assert [entry.id for _, entry in due.entries] == ["unsettled"]
+
+
+async def test_the_rid_of_what_is_off_our_hands_can_be_kept_for_a_while(scene: Scene) -> None:
+    entry = await scene.park("talk", "a")
+    assert isinstance(await scene.keep(entry, "retiring"), Done)
+    retired = await scene.entry("a")
+    kept = Put(
+        KEY, "a", "op", "chore", version=retired.version, unbind=True, deadline_in_s=5.0,
+        tally=(("retired", 1),),
+    )  # fmt: skip
+    assert isinstance(await scene.store.put(kept), Done)
+    found = await scene.store.find(KEY, rid=retired.rid)
+    assert [(entry.id, entry.state, entry.conversation) for entry in found] == [
+        ("a", "chore", None)
+    ]
+    await scene.waits("talk")  # it holds the conversation no more, and is no session to be had
+    scene.still_waiting = 1
+    scene.advance(6)
+    assert [entry.id for _, entry in (await scene.due()).entries] == ["a"]
+
+
+async def test_a_session_can_come_in_quarantine(scene: Scene) -> None:
+    put = Put(KEY, "rid-1", "op", "quarantined", rid="rid-1", deadline_in_s=5.0)
+    assert isinstance(await scene.store.put(put), Done)
+    assert why(await scene.store.put(put._replace(op="another"))) == "changed"
+    await scene.waits()
+    scene.still_waiting = 1

@@ -16,6 +16,11 @@ from session_pool.stores.postgres.schema import migrate as migrate
 from session_pool.stores.postgres.store import PostgresStore
 
 
-def from_url(url: str, *, clock: Callable[[], float]) -> Store:  # noqa: ARG001  # the server's clock counts
+def from_url(
+    url: str,
+    *,
+    realm: str = "",
+    clock: Callable[[], float],  # noqa: ARG001  # the server's clock counts
+) -> Store:
     """The store that a `postgresql://` URL names; see `open_store`."""
-    return PostgresStore(address_of(url))
+    return PostgresStore(address_of(url, realm))

@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from session_pool.errors import ConfigError
+from session_pool.stores.base import within
 
 DRIVER_OPTIONS: Final = frozenset(
     ("host", "port", "user", "passfile", "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl")
@@ -38,7 +39,7 @@ class Address:
         return f"Address({self.where}, namespace={self.namespace})"
 
 
-def address_of(url: str) -> Address:
+def address_of(url: str, realm: str = "") -> Address:
     """Read a URL.
 
     Raises:
@@ -77,4 +78,4 @@ def address_of(url: str) -> Address:
         raise ConfigError("store: the URL must name one database, as in postgresql://host/database")
     host = parts.netloc.rpartition("@")[2] or given.get("host", "localhost")
     dsn = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(given), ""))
-    return Address(dsn, f"{host}/{database}", namespace)
+    return Address(dsn, f"{host}/{database}", within(namespace, realm))

@@ -20,6 +20,7 @@ __all__ = ["RedisStore", "from_url", "migrate"]
 def from_url(
     url: str,
     *,
+    realm: str = "",
     clock: Callable[[], float],  # noqa: ARG001  # for engines in this process; here the server's counts
 ) -> Store:
     """The store at a URL; see `open_store`.
@@ -28,12 +29,13 @@ def from_url(
         url: `redis[s]://[[user]:password@]host[:port][/database]`, with the options `namespace`,
             `cluster` (true or false; else the server says), `unix` (a socket's path, in place of
             the host), and for `rediss` `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile` (paths).
+        realm: see `open_store`.
         clock: not used: instants go by the server's clock (B20).
 
     Raises:
         ConfigError: the URL cannot be meant.
     """
-    return RedisStore(address_of(url))
+    return RedisStore(address_of(url, realm))
 
 
 def migrate(url: str) -> str:

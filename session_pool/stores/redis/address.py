@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from session_pool.errors import ConfigError
+from session_pool.stores.base import within
 
 PORT: Final = 6379
 NAMESPACE: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
@@ -55,7 +56,7 @@ class Address:
         return f"{'redis' if self.tls is None else 'rediss'}://{host}:{self.port}"
 
 
-def address_of(url: str) -> Address:
+def address_of(url: str, realm: str = "") -> Address:
     """What a URL says.
 
     Args:
@@ -98,7 +99,7 @@ def address_of(url: str) -> Address:
         )
     if address.cluster and address.database:
         raise ConfigError("store: a cluster has no database but 0; remove the number from the URL")
-    return address
+    return replace(address, namespace=within(address.namespace, realm))
 
 
 def _options(parts: SplitResult) -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from session_pool.errors import ConfigError
+from session_pool.stores.base import within
 
 OLDEST_SQLITE: Final = (3, 32, 0)
 """What this engine was written for: upserts, and partial indexes that the planner may be told."""
@@ -39,7 +40,7 @@ class Address(NamedTuple):
     namespace: str
 
 
-def address_of(url: str) -> Address:
+def address_of(url: str, realm: str = "") -> Address:
     """Read a URL.
 
     Raises:
@@ -72,7 +73,7 @@ def address_of(url: str) -> Address:
         )
     if path.endswith("/"):
         raise ConfigError("store: the path of a sqlite: URL names a directory; add a file name")
-    return Address(Path(os.path.realpath(path)), names[0])
+    return Address(Path(os.path.realpath(path)), within(names[0], realm))
 
 
 def check_place(path: Path) -> None:
