@@ -24,10 +24,17 @@ async def _until(look: Callable[[], Awaitable[Sequence[Entry]]], *, there: bool)
             await asyncio.sleep(0.001)
 
 
-async def test_a_session_used_before_its_creator_heard_of_it_is_never_fresh_again() -> None:
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize("away_s", [0.0, 100.0])
+async def test_a_session_used_before_its_creator_heard_of_it_is_never_fresh_again(
+    ended: bool, away_s: float
+) -> None:
     store = distant_store()
     warm = AgentPolicy(min_idle=1)
-    async with house(policy=warm, pool={"store": store}) as home:
+    # What has come and gone while the creator was away for so long that it might have been given
+    # up for lost is looked at once more, and counted once more.
+    known = not (ended and away_s)
+    async with house(policy=warm, pool={"store": store}, exact=known) as home:
         theirs = AwaitingStore(LocalClock(), shared=store)
         key = home.pool._desks.of(home.agent).key
         async with home.emu.hold("create") as gate, another(home, theirs) as other:
@@ -36,13 +43,18 @@ async def test_a_session_used_before_its_creator_heard_of_it_is_never_fresh_agai
             gate.open()
             await _until(lambda: theirs.find(key, states=("idle",)), there=True)
             store.away = True
-            async with other.acquire(home.agent) as lease:
-                used = lease.rid
-                await lease.blocking_continue("mine [[a]]")
-            await _until(lambda: theirs.find(key, rid=used), there=False)
+            lease = await other.acquire(home.agent)
+            used = lease.rid
+            await lease.blocking_continue("mine [[a]]")
+            if ended:
+                await lease.release()
+                await _until(lambda: theirs.find(key, rid=used), there=False)
+            await asyncio.sleep(away_s)
             store.away = False
             await home.pool.ready(60)
             async with home.pool.acquire(home.agent) as fresh:
                 assert fresh.rid != used
                 await fresh.blocking_continue("somebody else's [[b]]")
-        assert home.stats.created == home.emu.audit().sessions_created
+                if not ended:
+                    await lease.blocking_continue("mine still [[a]]")
+                    await lease.release()
