@@ -177,7 +177,9 @@ async def work(job: Job) -> None:
     policies = {name: AgentPolicy(**fields) for name, (_, fields) in job.agents.items()}
     agents = {name: Agent(rid, policies[name]) for name, (rid, _) in job.agents.items()}
     limits = RequestLimits(requests_per_minute=10_000_000, concurrent_requests=10_000)
-    pool = SessionPool(url=job.url, token=job.token, store=job.store, agents=agents, limits=limits)
+    pool = SessionPool(
+        url=job.url, token=job.token, store=job.store, agents=agents, limits=limits, sole_owner=True
+    )
     turns = Turns(job, pool)
     lost: Counter[str] = Counter()
     seen: Counter[str] = Counter()
