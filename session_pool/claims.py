@@ -40,6 +40,7 @@ class Claim:
 
     Attributes:
         id: of the entry.
+        epoch: the store's, when it was made.
         sought: how its session would be recognised.
         batch: how often the agent had been recycled when it was claimed.
         version: of the entry, as far as this process knows.
@@ -49,15 +50,22 @@ class Claim:
     """
 
     __slots__ = (
-        "asked_at", "batch", "desk", "doubtful", "ends", "id", "lock", "sending", "sought",
-        "version",
+        "asked_at", "batch", "desk", "doubtful", "ends", "epoch", "id", "lock", "sending",
+        "sought", "version",
     )  # fmt: skip
 
     def __init__(
-        self, desk: Desk, entry_id: str, facts: Facts, asked_at: float, length_s: float
+        self,
+        desk: Desk,
+        entry_id: str,
+        facts: Facts,
+        asked_at: float,
+        length_s: float,
+        epoch: str,
     ) -> None:
         self.desk = desk
         self.id = entry_id
+        self.epoch = epoch
         self.sought = facts.sought or Sought()
         self.batch = facts.batch
         self.version = 1
@@ -99,7 +107,7 @@ class Claims:
             asked_at: the pool's clock before that.
         """
         facts = put.facts or Facts()
-        claim = Claim(desk, put.id, facts, asked_at, self._length_s(desk))
+        claim = Claim(desk, put.id, facts, asked_at, self._length_s(desk), self._works.store.epoch)
         if claim.ends == FOREVER:
             return claim
         self._held[claim.id] = claim
@@ -135,7 +143,9 @@ class Claims:
 
         Returns:
             "taken" if it was given up for lost, so that the record is `unsettled`; "absent" if the
-            store knows nothing of it.
+            store knows nothing of it. "done" as well if it was done before, its answer was lost,
+            and others have gone on with the session: on record again it would be theirs and free
+            at once (B1), or used and taken for fresh (B4).
         """
         self._held.pop(claim.id, None)
         put = put._replace(version=claim.version)
@@ -143,9 +153,12 @@ class Claims:
             answer = await self._works.put(put)
             if isinstance(answer, Done):
                 return "done"
-            entry = await self._record(claim) if answer.why == "changed" else None
+            if answer.why == "absent":
+                mine = self._works.clock() < claim.ends and self._works.store.epoch == claim.epoch
+                return "done" if mine else "absent"  # nobody else may end a claim before its time
+            entry = await self._record(claim)
             if entry is None:
-                return "absent"
+                return "done"
             if entry.state == "unsettled":
                 return "taken"
             put = put._replace(op=self._works.next_id(), version=entry.version)

@@ -19,7 +19,7 @@ from session_pool.verdicts import PAGE, alive, verify_by_list
 from session_pool.works import Works
 
 LOOK_TIMEOUT_S: Final = 10.0
-"""For one request of upkeep: nobody waits for it."""
+"""For one request of upkeep; a remote that takes longer is asked again with the next claim."""
 
 
 async def see(works: Works, desk: Desk, entry: Entry, urgency: Urgency) -> Sighting:

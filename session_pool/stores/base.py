@@ -126,8 +126,10 @@ class Store(Protocol):
         One that the store does not know is inserted as leased, with its facts, under its old lease
         id and a greater fence; it counts as adopted (tally), and is bound to its conversation
         unless that has another session by now. One that it has as free, parked, quarantined or
-        otherwise in nobody's hands is leased to the holder again. One that another holds, or that
-        is retiring or gone, stays as it is. Doing it twice is harmless: the lease is prolonged.
+        otherwise in nobody's hands is leased to the holder again; it counts as adopted too if the
+        store has it without a session (no RID), as an older state may. One that another holds, or
+        that is retiring or gone, stays as it is. Doing it twice is harmless: the lease is
+        prolonged.
 
         Returns:
             Each as it is held now; None for one that is lost.

@@ -198,9 +198,9 @@ class Counter(Serving):
         if self.waiting.ends <= now:
             self.settle(now)
         row = self._rows.get(entry.id)
+        stranger = row is None or not row.rid  # an older state has it without its session yet
         if row is None:
             row = entries.adopt(held, holder, ttl_s, now)
-            self.counts.tally["adopted"] = self.counts.tally.get("adopted", 0) + 1
         elif row.key is not self.key or row.state in MEMORIES:
             return None
         elif row.state == "leased":
@@ -209,6 +209,8 @@ class Counter(Serving):
             row.lapses = row.deadline = now + ttl_s
         else:
             entries.claim(row, held, holder, ttl_s, now)
+        if stranger:
+            self.counts.tally["adopted"] = self.counts.tally.get("adopted", 0) + 1
         if row.deadline < row.queued:
             self._deadlines.queue(row, row.deadline)
         self.waiting.promote(row.conversation)

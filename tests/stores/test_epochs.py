@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from session_pool.model import Entry, Facts, State
-from session_pool.space import Held
+from session_pool.space import Held, Put
 from tests.stores.scene import KEY, START, Scene
 
 
@@ -69,6 +69,20 @@ async def test_what_lies_in_an_older_state_is_its_holders_again(scene: Scene, st
     assert now.fence > entry.fence
     assert await scene.ids("leased") == ["a"]
     assert await scene.refused(patience=0.0) == "empty"
+
+
+@pytest.mark.parametrize("state", ["creating", "unsettled"])
+async def test_what_an_older_state_has_without_its_session_counts_as_adopted(
+    scene: Scene, state: State
+) -> None:
+    entry = await lost(scene)
+    await scene.store.put(Put(KEY, entry.id, "claimed", state))
+    (now,) = await scene.store.register("me", [held(entry)], 30.0)
+    assert now is not None
+    assert (now.state, now.rid) == ("leased", entry.rid)
+    await scene.store.register("me", [held(entry)], 30.0)
+    counts = await scene.counts()
+    assert (counts.of("leased"), counts.of(state), counts.tally.get("adopted")) == (1, 0, 1)
 
 
 @pytest.mark.parametrize("state", ["retiring", "gone"])

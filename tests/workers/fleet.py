@@ -152,20 +152,6 @@ class Fleet:
         self.killed.add(worker.name)
         worker.kill()
 
-    async def kill_between_creations(self, worker: Worker, store: Store) -> None:
-        """`kill -9` while it has no creation under way; what becomes of those is another test's."""
-        while True:
-            worker.freeze()
-            entries = await self._seen(worker, store)
-            if entries is not None and not any(
-                entry.state == "creating" and entry.id.startswith(worker.holder)
-                for entry in entries
-            ):
-                self.kill(worker)
-                return
-            worker.thaw()
-            await self.turns(5, of=[worker])
-
     async def freeze_holding(self, worker: Worker, store: Store) -> None:
         """Stop it while it holds leases, and nobody needs it to go on with his own work."""
         while True:
@@ -185,14 +171,12 @@ class Fleet:
             await asyncio.sleep(0.1)  # time has to pass, and the store tells nobody
 
     async def _seen(self, worker: Worker, store: Store) -> list[Entry] | None:
-        """What the store has that may be a worker's; None if it keeps the store closed."""
+        """What is leased; None if this worker keeps the store closed."""
         keys = [PoolKey(self.emu.host, "default", rid) for rid, _ in worker.job.agents.values()]
         try:
             async with asyncio.timeout(LOOK_S):
                 return [
-                    entry
-                    for key in keys
-                    for entry in await store.find(key, states=("creating", "leased"))
+                    entry for key in keys for entry in await store.find(key, states=("leased",))
                 ]
         except (TimeoutError, StoreUnavailable):
             return None  # frozen inside a write

@@ -18,14 +18,17 @@ from contextlib import suppress
 from itertools import count
 from typing import Any, Final, NamedTuple
 
-from session_pool import Agent, AgentPolicy, RequestLimits, SessionPool, SessionPoolError
+from session_pool import Agent, AgentPolicy, Lease, RequestLimits, SessionPool, SessionPoolError
 from session_pool.events import LeaseEnded, StoreForgot
 from tests.workers import clocks
 
 PATIENCE_S: Final = 40.0
 """For an acquire and for an exchange: longer than whatever a test does to it lasts."""
 
-MIX: Final = {"talk": 12, "once": 5, "unused": 3, "hold": 2, "cancel": 3}
+KEPT_S: Final = 4.0
+"""How long a session is kept by who keeps it long: longer than a lease is in these tests."""
+
+MIX: Final = {"talk": 11, "once": 5, "unused": 3, "hold": 2, "keep": 1, "cancel": 3}
 """Tasks of each kind: 25."""
 
 
@@ -99,6 +102,15 @@ class Turns:
                     async with asyncio.timeout(0.1):
                         await lease.lost.wait()
 
+    async def keep(self) -> None:
+        """A conversation of this worker's own, held for longer than a lease is without renewal."""
+        key = f"kept by {self.job.name}"
+        async with self.pool.acquire("talks", conversation=key, timeout=PATIENCE_S) as lease:
+            await lease.blocking_continue(self._words(key), timeout=PATIENCE_S)
+            await self._until_over_or(lease, KEPT_S)
+            if not lease.lost.is_set():
+                await lease.blocking_continue(self._words(key), timeout=PATIENCE_S)
+
     async def cancel(self) -> None:
         """A turn that its caller gives up, wherever it is just then."""
         turn = asyncio.create_task(random.choice((self.talk, self.once))())
@@ -113,10 +125,7 @@ class Turns:
         async with self.pool.acquire("once", timeout=PATIENCE_S) as lease:
             self.done["served"] += 1
             self._tell()
-            await asyncio.wait(
-                [asyncio.create_task(self.over.wait()), asyncio.create_task(lease.lost.wait())],
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            await self._until_over_or(lease, None)
         await self.over.wait()
 
     async def run(self, kind: str) -> None:
@@ -137,6 +146,13 @@ class Turns:
             with suppress(TimeoutError):
                 async with asyncio.timeout(random.uniform(0.0, 2 * self.job.think_s)):
                     await self.over.wait()
+
+    async def _until_over_or(self, lease: Lease, timeout_s: float | None) -> None:
+        """Return when the work is over, the lease is lost, or the time is up."""
+        news = [asyncio.create_task(event.wait()) for event in (self.over, lease.lost)]
+        await asyncio.wait(news, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        for task in news:
+            task.cancel()
 
     def _tell(self) -> None:
         say(turns=self.done.total(), served=self.done["served"], errors=self.errors)
@@ -161,7 +177,9 @@ async def work(job: Job) -> None:
     policies = {name: AgentPolicy(**fields) for name, (_, fields) in job.agents.items()}
     agents = {name: Agent(rid, policies[name]) for name, (rid, _) in job.agents.items()}
     limits = RequestLimits(requests_per_minute=10_000_000, concurrent_requests=10_000)
-    pool = SessionPool(url=job.url, token=job.token, store=job.store, agents=agents, limits=limits)
+    pool = SessionPool(
+        url=job.url, token=job.token, store=job.store, agents=agents, limits=limits, sole_owner=True
+    )
     turns = Turns(job, pool)
     lost: Counter[str] = Counter()
     seen: Counter[str] = Counter()

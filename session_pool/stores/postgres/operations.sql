@@ -223,10 +223,11 @@ BEGIN
             IF e.conversation IS NULL AND (own(k.id, h.conversation)).id IS NULL THEN
                 n.conversation := h.conversation;
             END IF;
-            IF was_ IS NULL THEN
+            IF coalesce(e.rid, '') = '' THEN  -- an older state may have it without its session yet
                 k.tally := k.tally || jsonb_build_object('adopted',
                     coalesce((k.tally ->> 'adopted')::bigint, 0) + 1);
-            ELSE
+            END IF;
+            IF was_ IS NOT NULL THEN
                 k.counts[nr(was_)] := k.counts[nr(was_)] - 1;
             END IF;
             k.counts[5] := k.counts[5] + 1;

@@ -177,9 +177,9 @@ class Serving:
         self.settle()
         entries, entry, tally = self.entries, held.entry, self.key.tally
         row = entries.by_id(entry.id)
+        stranger = row is None or not row.rid  # an older state has it without its session yet
         if row is None:
             row = entries.adopt(held, holder, ttl_s)
-            tally["adopted"] = tally.get("adopted", 0) + 1
         elif row.key != self.key.id or row.state in MEMORIES:
             return None
         elif row.state == "leased":
@@ -188,6 +188,8 @@ class Serving:
             entries.prolong(row, ttl_s)
         else:
             entries.claim(row, held, holder, ttl_s)
+        if stranger:
+            tally["adopted"] = tally.get("adopted", 0) + 1
         self.lines.promote(row.conversation)
         self.serve()
         return row.entry()

@@ -18,11 +18,13 @@ elseif row and row.state == 'leased' then
     row = nil
   end
 else
+  if not row or row.rid == '' then -- an older state may have it without its session yet
+    add_up('[["adopted",1]]')
+  end
   if not row then
     row = blank(id)
     row.key = key
     rows[id] = row
-    add_up('[["adopted",1]]')
   end
   lift(row)
   row.state, row.version = 'leased', math.max(row.version, version) + 1
