@@ -193,6 +193,6 @@ def test_a_rid_is_kept_that_could_pass_for_a_lost_one(
     facts = NO_FACTS._replace(exchanges=exchanges, remote=remote)
     retired = entry("retiring", 0.0, SOUGHT)._replace(facts=facts)
     put = rules.change(KEY, retired, "op", state)
-    told = lineage.recalled(put, retired, Counts({"unsettled": doubt}, 0, 0, {}))
+    told = lineage.kept_known(put, retired, Counts({"unsettled": doubt}, 0, 0, {}))
     assert told.state == ("chore" if kept else state)
     assert told.deadline_in_s == (KEPT_S if kept else None)
