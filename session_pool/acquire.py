@@ -7,14 +7,16 @@ made that nobody asked for. The long way is a `Request`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from asyncio import get_running_loop
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from types import CodeType, TracebackType
 from typing import Any, cast
 
 from session_pool.conversation import Key, conversation_key
 from session_pool.desk import NOTHING_ASKED, Asked, Desk
-from session_pool.errors import AlreadyHeld, ConfigError, PoolClosed, SessionGone
+from session_pool.door import Door
+from session_pool.errors import AlreadyHeld, ConfigError, SessionGone
 from session_pool.lease import Lease
 from session_pool.model import FOREVER, Entry
 from session_pool.policy import AgentPolicy
@@ -22,6 +24,7 @@ from session_pool.request import First, Request
 from session_pool.rules import confirm, forgotten, unremembered
 from session_pool.space import Grant, Put
 from session_pool.stores.base import LocalStore
+from session_pool.stores.lending import Lender
 from session_pool.works import Works
 
 
@@ -30,21 +33,13 @@ class Acquiring:
 
     Args:
         works: the pool's means.
-        check: raises if the pool may not be used here and now.
-        refusal: why nothing is handed out any more, or None.
+        door: the pool's.
     """
 
-    def __init__(
-        self,
-        works: Works,
-        check: Callable[[], None],
-        refusal: Callable[[], PoolClosed | None],
-    ) -> None:
-        self.local = works.local
+    def __init__(self, works: Works, door: Door) -> None:
         works.source = self
-        self.check = check
-        self._works = works
-        self._refusal = refusal
+        self.works = works
+        self.door = door
 
     def hit(
         self,
@@ -56,17 +51,14 @@ class Acquiring:
         lasti: int,
     ) -> Lease | First:
         """The short way, for a store in this process: a lease at once, or how far it came."""
-        works, conversation = self._works, asked.conversation
+        works, conversation = self.works, asked.conversation
         if conversation is not None:
             self._refuse_own(desk, conversation)
-        request = works.next_id()
-        want = desk.plain if asked is NOTHING_ASKED else desk.want(asked)
-        noted = desk.noted
+        request, want, noted = works.next_id(), desk.want(asked), desk.noted
         answer = local.take_nowait(want, request, patience_s=patience_s, note_version=noted.version)
         if type(answer) is not Grant or answer.before is not None:
             return First(request, want, answer)
-        # What `confirm` says of a free session that nobody suspects, without asking it.
-        if conversation is not None or noted.note.early_death_s is not None:
+        if conversation is not None or not desk.nothing_noted:
             if confirm(answer, desk.terms, noted.note) != "ready":
                 return First(request, want, answer)
             if conversation is not None:
@@ -76,6 +68,35 @@ class Acquiring:
         if answer.counts.states["idle"] < desk.terms.min_idle:
             works.on_change(desk.key, answer.counts, None)
         return Lease(works, desk, answer, code, lasti)
+
+    def stand(self, desk: Desk, request: str, bell: Any, timeout_s: float | None) -> float:
+        """Somebody stands in line with a bell of its own; answers since when, by the loop."""
+        works, counts = self.works, cast("Lender", desk.lender).counts
+        began = works.loop.time()
+        desk.waited += 1
+        desk.waiting[request] = NOTHING_ASKED
+        works.hang(bell, request, FOREVER if timeout_s is None else began + timeout_s)
+        if counts.new:
+            works.on_change(desk.key, counts, None)
+        return began
+
+    def heard(self, desk: Desk, request: str, loan: Any, began: float) -> bool:
+        """Whether its bell brought a session that may be handed out as it is."""
+        works = self.works
+        works.silence(request)
+        del desk.waiting[request]
+        # A bell that was rung for another reason brings True, False or None.
+        lent = loan and loan is not True and loan.lease == request
+        if not lent or not desk.nothing_noted or self.door.refusal is not None:
+            return False
+        desk.waits.observe(works.loop.time() - began)
+        return True
+
+    def leave(self, desk: Desk, request: str) -> None:
+        """It waits no more, at whatever moment: nobody has seen what it was lent (B23)."""
+        self.works.silence(request)
+        del desk.waiting[request]
+        self.works.withdraw(desk.key, request, for_s=0.0)
 
     async def lease(
         self,
@@ -98,12 +119,12 @@ class Acquiring:
         conversation = asked.conversation
         if conversation is not None:
             self._refuse_own(desk, conversation)
-        request = Request(self._works, self._refusal, desk, asked, timeout_s, first)
+        request = Request(self.works, self.door.shut, desk, asked, timeout_s, first)
         grant = await request.run()
         if conversation is not None:
             desk.talking[conversation] = asyncio.current_task()
-        lease = Lease(self._works, desk, grant, code, lasti)
-        if self.local is None:
+        lease = Lease(self.works, desk, grant, code, lasti)
+        if self.works.local is None:
             lease.begins(grant, request.asked_at)
         return lease
 
@@ -118,12 +139,12 @@ class Acquiring:
     async def forget(self, desk: Desk, conversation: str, *, delete_remote: bool) -> None:
         """Drop what a conversation has and had, once its turn in progress is over (B29)."""
         self._refuse_own(desk, conversation)
-        works = self._works
+        works = self.works
         asked, timeout_s = Asked(conversation), desk.policy.acquire_timeout_s
         until = FOREVER if timeout_s is None else works.loop.time() + timeout_s
         found = await self._found(desk, conversation, until)
         if any(entry.state not in ("retiring", "gone") for entry in found):
-            request = Request(works, self._refusal, desk, asked, timeout_s, None)
+            request = Request(works, self.door.shut, desk, asked, timeout_s, None)
             with suppress(SessionGone):  # then there is only its memory to forget
                 grant = await request.run(own_only=True)
                 put = forgotten(desk.key, grant.entry, works.next_id(), delete_remote)
@@ -133,8 +154,8 @@ class Acquiring:
             await works.put(put, for_s=until - works.loop.time())
 
     async def _found(self, desk: Desk, conversation: str, until: float) -> Sequence[Entry]:
-        store = self._works.store
-        return await self._works.again(
+        store = self.works.store
+        return await self.works.again(
             lambda: store.find(desk.key, conversation=conversation), until
         )
 
@@ -143,7 +164,7 @@ class Acquiring:
         desk = lease.desk
         asked = Asked(lease.conversation, lease.pinned_version)
         timeout_s = desk.policy.acquire_timeout_s
-        request = Request(self._works, self._refusal, desk, asked, timeout_s, None)
+        request = Request(self.works, self.door.shut, desk, asked, timeout_s, None)
         grant = await request.run(lease.place, give_up)
         if asked.conversation is not None:
             desk.talking[asked.conversation] = asyncio.current_task()
@@ -161,7 +182,7 @@ class Acquiring:
 class Acquisition:
     """An acquire that was asked for: await it for the lease, or enter it as a block."""
 
-    _first: First | None = None
+    __slots__ = ("_acquiring", "_asked", "_code", "_desk", "_lasti", "_lease", "_timeout_s")
 
     def __init__(
         self,
@@ -180,40 +201,69 @@ class Acquisition:
         self._lasti = lasti
 
     def __await__(self) -> Generator[Any, None, Lease]:
-        return self._begin().__await__()
+        return self.__aenter__().__await__()
 
     async def __aenter__(self) -> Lease:
-        self._lease = lease = self._hit() or await self._acquire()
+        acquiring, desk = self._acquiring, self._desk
+        door, works = acquiring.door, acquiring.works
+        if door.refusal is not None or get_running_loop() is not door.loop:
+            door.check()
+        lender, loan = desk.lender, None
+        if (
+            lender is not None
+            and self._asked is NOTHING_ASKED
+            and self._timeout_s != 0
+            and desk.nothing_noted
+        ):
+            # Who asks for nothing in particular is lent what lies ready, or stands in line with a
+            # bell that brings it. What `confirm` says of a free session that nobody suspects is
+            # known without asking it.
+            request, want = f"{works.prefix}{next(works.numbers)}", desk.plain
+            loan = lender.lend(want, request, desk.noted.version, works.make_bell)
+        if loan is None or lender is None:
+            self._lease = lease = await self._long_way(None)
+            return lease
+        if loan.waits:
+            standing, bell = loan, cast("asyncio.Future[Any]", loan.bell)
+            began = acquiring.stand(desk, request, bell, self._timeout_s)
+            try:
+                loan = await bell
+            except BaseException:
+                acquiring.leave(desk, request)
+                raise
+            if not acquiring.heard(desk, request, loan, began):
+                first = First(request, want, None, standing.place, began)
+                self._lease = lease = await self._long_way(first)
+                return lease
+        else:
+            desk.hits += 1
+        desk.asked_at = loan.since
+        if lender.counts.states["idle"] < desk.min_idle:
+            works.on_change(desk.key, lender.counts, None)
+        self._lease = lease = Lease(works, desk, loan, self._code, self._lasti)
         return lease
 
-    def __aexit__(
+    async def _long_way(self, first: First | None) -> Lease:
+        acquiring, desk, asked, timeout_s = (
+            self._acquiring, self._desk, self._asked, self._timeout_s,
+        )  # fmt: skip
+        if first is None and (local := acquiring.works.local) is not None:
+            patience_s = FOREVER if timeout_s != 0 else 0.0
+            answer = acquiring.hit(local, desk, asked, patience_s, self._code, self._lasti)
+            if type(answer) is Lease:
+                return answer
+            first = cast("First", answer)
+        return await acquiring.lease(desk, asked, timeout_s, self._code, self._lasti, first)
+
+    async def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
-    ) -> Coroutine[Any, Any, None]:
-        return self._lease.__aexit__(kind, error, trace)
-
-    def _hit(self) -> Lease | None:
-        acquiring = self._acquiring
-        acquiring.check()
-        local = acquiring.local
-        if local is None:
-            return None
-        patience_s = FOREVER if self._timeout_s != 0 else 0.0
-        answer = acquiring.hit(local, self._desk, self._asked, patience_s, self._code, self._lasti)
-        if type(answer) is Lease:
-            return answer
-        self._first = cast("First", answer)
-        return None
-
-    async def _begin(self) -> Lease:
-        return self._hit() or await self._acquire()
-
-    async def _acquire(self) -> Lease:
-        return await self._acquiring.lease(
-            self._desk, self._asked, self._timeout_s, self._code, self._lasti, self._first
-        )
+    ) -> None:
+        lease = self._lease
+        if error is not None or not lease.laid_back():
+            await lease.__aexit__(kind, error, trace)
 
 
 def asking(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
 from session_pool.model import FOREVER
 
@@ -33,9 +33,10 @@ class Bells:
         self._lossy = lossy
         self._bells: dict[str, asyncio.Future[bool]] = {}
         self._asking: dict[str, bool] = {}
-        self._order = count(1)
+        self._next = count(1).__next__
         self._deadlines: list[tuple[float, int, asyncio.Future[bool]]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = FOREVER
 
     async def wait(self, request: str, until: float, *, alone: bool = False) -> bool:
         """Wait for a request's doorbell; False when `until` (by the loop's clock) came first.
@@ -56,14 +57,18 @@ class Bells:
             alone: only this process rings it, so no doorbell is lost.
         """
         future: asyncio.Future[bool] = self.loop.create_future()
-        self._bells[request] = future
         if self._lossy and not alone:
             until = min(until, self.loop.time() + ASK_AGAIN_S)
-        if until != FOREVER:
-            heappush(self._deadlines, (until, next(self._order), future))
-            if self._timer is None or until < self._timer.when():
-                self._set_timer()
+        self.hang(future, request, until)
         return future
+
+    def hang(self, bell: asyncio.Future[Any], request: str, until: float) -> None:
+        """Ring a bell as one under this id, and with False when `until` comes first."""
+        self._bells[request] = bell
+        if until != FOREVER:
+            heappush(self._deadlines, (until, self._next(), bell))
+            if self._timer is None or until < self._timer_at:
+                self._set_timer()
 
     def silence(self, request: str) -> None:
         """Wait no more under this id."""
@@ -98,7 +103,8 @@ class Bells:
         # One timer for all waiters: setting one each would cost more than the rest of waiting.
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.loop.call_at(self._deadlines[0][0], self._time_is_up)
+        self._timer_at = self._deadlines[0][0]
+        self._timer = self.loop.call_at(self._timer_at, self._time_is_up)
 
     def _time_is_up(self) -> None:
         self._timer = None

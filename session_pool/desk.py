@@ -15,8 +15,9 @@ from session_pool.errors import AuthError, ConfigError, SessionPoolError
 from session_pool.events import ThresholdsScaled
 from session_pool.model import FOREVER, Counts, PoolKey, Sighting, Terms
 from session_pool.policy import AgentPolicy
-from session_pool.rules import scaled, wish
+from session_pool.rules import lie_ready, plain, scaled, wish
 from session_pool.space import NO_NOTE, Failure, Noted, Want
+from session_pool.stores.base import LocalStore
 from session_pool.telemetry import Bus, PoolStats, Recorder
 
 MEANINGFUL: Final = 0.1
@@ -43,8 +44,15 @@ class Desk:
         policy: the agent's.
         listed: it is in the configuration, so it is kept warm from the start.
         holder: this process.
-        local: leases are without end, since the store ends with the process (B21).
+        local: the store, if it ends with the process: then leases are without end (B21).
         bus: where the news of scaled thresholds goes.
+
+    Attributes:
+        plain: the want of who asks for nothing in particular.
+        nothing_noted: the note says nothing that a hand-out has to heed (`rules.plain`).
+        min_idle, max_idle, look_s: of `terms`, as the short ways read them.
+        lie_ready: its sessions do as a lease ends that nobody did anything with.
+        lender: the short ways of a store in this process; None for one that is awaited.
     """
 
     def __init__(
@@ -55,7 +63,7 @@ class Desk:
         *,
         listed: bool,
         holder: str,
-        local: bool,
+        local: LocalStore | None,
         bus: Bus,
     ) -> None:
         self.name = name
@@ -65,6 +73,7 @@ class Desk:
         self.terms: Terms = policy.terms()
         self.noted = Noted(NO_NOTE, 0, 0.0, True)
         self.noted_at = 0.0
+        self.nothing_noted = True
         self.asked_at: float | None = None
         self.born_with_s: float | None = None
         self.last_error: SessionPoolError | None = None
@@ -77,8 +86,10 @@ class Desk:
         self.hits = 0
         self.waited = self.timeouts = self.created_failed = 0
         self.plain: Want
+        self.lie_ready: bool
         self._holder = holder
-        self._ttl_s = FOREVER if local else policy.lease_ttl_s
+        self.lender = local.lender(key) if local is not None else None
+        self._ttl_s = FOREVER if local is not None else policy.lease_ttl_s
         self._bus = bus
         self._adapt()
 
@@ -94,7 +105,7 @@ class Desk:
 
     def take_note(self, noted: Noted, now: float) -> None:
         """Know the key's note as it stands, by this process's clock."""
-        self.noted, self.noted_at = noted, now
+        self.noted, self.noted_at, self.nothing_noted = noted, now, plain(noted.note)
 
     def failing(self, now: float) -> Failure | None:
         """The known failure, while it keeps newcomers from trying (B10)."""
@@ -190,6 +201,12 @@ class Desk:
 
     def _adapt(self) -> None:
         terms = self.terms
+        self.lie_ready = lie_ready(terms)
+        self.min_idle, self.max_idle, self.look_s = (
+            terms.min_idle,
+            terms.max_idle,
+            terms.verify_after_s,
+        )
         self.plain = Want(
             self.key,
             self._holder,

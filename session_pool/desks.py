@@ -97,7 +97,7 @@ class Desks:
                 policy,
                 listed=listed,
                 holder=works.holder,
-                local=works.local is not None,
+                local=works.local,
                 bus=works.bus,
             )
             self.by_name[rid] = self.by_key[desk.key] = desk

@@ -22,8 +22,10 @@ from session_pool.events import LeaseDropped, LeaseEnded
 from session_pool.lapse import MARGIN, Renewal
 from session_pool.model import FOREVER, Entry, Facts, Session
 from session_pool.notes import tell
-from session_pool.rules import Ending, ended, lies_ready
+from session_pool.rules import Ending, ended
 from session_pool.space import Done, Grant, Held, Put
+from session_pool.stores.base import LocalStore
+from session_pool.stores.lending import Loan
 from session_pool.works import TELL_S, Works
 
 Said = Literal["used", "unused", "discard"]
@@ -35,7 +37,7 @@ class Holding:
     Args:
         works: the pool's means.
         desk: the agent's.
-        grant: what the store granted.
+        held: what the store granted; or lent, of which a copy is made only if somebody asks.
         code, lasti: where it was acquired, kept cheaply and read only if somebody asks.
     """
 
@@ -47,23 +49,37 @@ class Holding:
     _plain = True  # nobody did anything with it that could change how it ends
     _ends = FOREVER  # by the pool's clock: from then on it is not used, whatever the store says
     _unsaid = False  # the store does not know yet what its holder did
+    _copy: Entry | None = None  # of the entry, as last known
+    _loan: Loan | None = None  # the entry itself, until something else than its end is written
+    _fence = 0  # of the loan
+    _request = ""  # of the loan
+    _place: int | None = None
 
-    def __init__(self, works: Works, desk: Desk, grant: Grant, code: CodeType, lasti: int) -> None:
+    def __init__(
+        self, works: Works, desk: Desk, held: Grant | Loan, code: CodeType, lasti: int
+    ) -> None:
         self._works = works
         self._desk = desk
-        self._entry = entry = grant.entry
-        self._place = grant.place
         self._code = code
         self._lasti = lasti
         # A store in this process goes by the same clock, so the grant's instant needs no reading.
-        self._since = entry.since if works.local is not None else works.clock()
-        desk.leases[entry.id] = ref(self)
+        if type(held) is Grant:
+            self._copy = entry = held.entry
+            self._place = held.place
+            self._since = entry.since if works.local is not None else works.clock()
+            desk.leases[entry.id] = ref(self)
+        else:
+            self._loan = loan = cast("Loan", held)
+            self._fence = loan.fence
+            self._request = loan.lease
+            self._since = loan.since
+            desk.leases[loan.id] = ref(self)
 
     def goes_on(self, grant: Grant, asked_at: float) -> None:
         """Go on with another session under the same lease; `asked_at` as for `begins`."""
         self._over = self._seen = self._used = self._gone = self._in_flight = self._unsaid = False
         self._worn = None
-        self._entry, self._place = grant.entry, grant.place
+        self._entry, self._place, self._loan = grant.entry, grant.place, None
         self._since = self._works.clock()
         self._desk.leases[grant.entry.id] = ref(self)
         if self._works.local is None:
@@ -99,6 +115,34 @@ class Holding:
             self._desk.talking.pop(was.conversation, None)  # it has another session by now
         self._entry, self._since = entry._replace(facts=facts), asked_at
         self.prolong(entry.fence, asked_at, self.ttl_s)
+
+    @property
+    def _entry(self) -> Entry:
+        """The entry as last known to its holder."""
+        if self._copy is None:
+            self._copy = self._copied(cast("Loan", self._loan))
+        return self._copy
+
+    @_entry.setter
+    def _entry(self, entry: Entry) -> None:
+        self._copy, loan = entry, self._loan
+        if loan is not None:
+            self._place, self._loan = loan.place, None
+
+    def _copied(self, loan: Loan) -> Entry:
+        entry, fence, request = loan.entry(), self._fence, self._request
+        if (entry.fence, entry.lease) == (fence, request):
+            return entry
+        # It is over, and others may have it by now: what the session is, and what the lease was.
+        return entry._replace(
+            state="leased",
+            fence=fence,
+            conversation=None,
+            holder=self._works.holder,
+            lease=request,
+            lapses=FOREVER,
+            since=self._since,
+        )
 
     @property
     def token(self) -> tuple[str, int]:
@@ -260,25 +304,15 @@ class Holding:
         """End the lease; the answer is what is still to be awaited, if the store is."""
         if self._over:
             return None
+        desk, works, local = self._desk, self._works, self._works.local
+        if self._plain and not broken and said == "used" and local is not None:
+            if self.laid_back():
+                return None
+            self._over = True
+            if self._lie_down(local):
+                return None
         self._over = True
-        desk, works, entry = self._desk, self._works, self._entry
-        local = works.local
-        if self._plain and local is not None and not broken and said == "used":
-            # The short way of the same rules, for what nobody did anything with.
-            terms = desk.terms
-            if lies_ready(entry, terms):
-                look_s = terms.verify_after_s
-                counts = local.give_back_nowait(
-                    desk.key, entry.id, entry.fence, entry.lease + ".", "idle", look_s
-                )
-                if counts is not None:
-                    del desk.leases[entry.id]
-                    now = works.clock()
-                    desk.held.observe(now - self._since)
-                    due_at = min(entry.fresh_until, now + look_s)
-                    if due_at < works.wake_at or not works.quiet(counts, terms):
-                        works.on_change(desk.key, counts, due_at - now)
-                    return None
+        entry = self._entry
         put = self._ended(said, broken=broken)
         self._forget()
         desk.held.observe(works.clock() - self._since)
@@ -286,6 +320,48 @@ class Holding:
         if put.state not in ("idle", "parked"):
             tell(works, desk, put, entry)
         return given_back
+
+    def laid_back(self) -> bool:
+        """End the lease at once if nobody did anything with it, and its session may lie ready.
+
+        The same end as by `_give_back`, the short way; False, with nothing done, where it is not
+        as plain as that.
+        """
+        loan, desk = self._loan, self._desk
+        if loan is None or not self._plain or not desk.lie_ready:
+            return False
+        lender: Any = desk.lender
+        if not lender.take_back(loan, self._fence, desk.look_s):
+            return False
+        self._over = True
+        del desk.leases[loan.id]
+        works, counts, now = self._works, lender.counts, loan.since
+        desk.held.observe(now - self._since)
+        if (
+            loan.deadline < works.wake_at
+            or counts.new
+            or works.watched
+            or counts.states["idle"] > desk.max_idle
+        ):
+            works.on_change(desk.key, counts, loan.deadline - now)
+        return True
+
+    def _lie_down(self, local: LocalStore) -> bool:
+        # Likewise for what was granted the long way.
+        desk, works, entry = self._desk, self._works, self._entry
+        if not desk.lie_ready or entry.conversation is not None:
+            return False
+        look_s, op = desk.terms.verify_after_s, entry.lease + "."
+        counts = local.give_back_nowait(desk.key, entry.id, entry.fence, op, "idle", look_s)
+        if counts is None:
+            return False
+        del desk.leases[entry.id]
+        now = works.clock()
+        desk.held.observe(now - self._since)
+        due_at = min(entry.fresh_until, now + look_s)
+        if due_at < works.wake_at or not works.quiet(counts, desk.terms):
+            works.on_change(desk.key, counts, due_at - now)
+        return True
 
     def _ended(self, said: Said, *, broken: bool = False, worn: str | None = None) -> Put:
         how = Ending(

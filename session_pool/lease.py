@@ -29,6 +29,7 @@ from session_pool.model import Exchange
 from session_pool.notes import found_dead
 from session_pool.rules import dead, exchanged
 from session_pool.space import Put
+from session_pool.stores.lending import Loan
 
 WORN: Final = {"ContextSizeExceededLimit": "context_size"}
 """Refusals that say: this session can take no more, a new one can (B18)."""
@@ -68,6 +69,8 @@ class Lease(Holding):
     @property
     def place(self) -> int:
         """The number in line it was granted at; kept if its session has to be replaced (B6)."""
+        if self._place is None:  # it was lent, and is held still
+            self._place = cast("Loan", self._loan).place
         return self._place
 
     # ------------------------------------------------------------------ exchanges

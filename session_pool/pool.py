@@ -24,6 +24,7 @@ from session_pool.conversation import Conversation, Key
 from session_pool.creator import Creator
 from session_pool.desk import NOTHING_ASKED, Desk, error_of
 from session_pool.desks import PRINCIPAL, Desks
+from session_pool.door import Door
 from session_pool.errors import AcquireTimeout, ConfigError, PoolClosed
 from session_pool.foundry import (
     Api,
@@ -113,8 +114,7 @@ class SessionPool:
         asked = (limits or RequestLimits()).model_dump(exclude_none=True)
         self._limits = preset_for(auth)._replace(**asked)
         self._bus = Bus()
-        # Why nothing is handed out. A text: an error raised for many collects all their tracebacks.
-        self._refusal: str | None = "the pool is not open; use `async with`, or await pool.open()"
+        self._door = Door("the pool is not open; use `async with`, or await pool.open()")
         self._named: dict[str, Desk] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -137,7 +137,7 @@ class SessionPool:
         return cls(**load(path, **overrides).arguments)
 
     def __repr__(self) -> str:
-        state = "open" if self._refusal is None else "closed" if self._closing else "not open"
+        state = "open" if self._door.refusal is None else "closed" if self._closing else "not open"
         return f"<SessionPool of {self._host}, {state}>"
 
     # ------------------------------------------------------------------ opening and closing
@@ -156,7 +156,7 @@ class SessionPool:
         """
         if self._loop is not None:
             raise PoolClosed("a pool is opened once; make another one")
-        self._loop = asyncio.get_running_loop()
+        self._loop = self._door.loop = asyncio.get_running_loop()
         clock, at = clock_of(self._loop), self._store_at
         store = open_store(at, clock=clock) if isinstance(at, str) else at
         clock = store.clock if isinstance(store, LocalStore) else clock
@@ -165,7 +165,7 @@ class SessionPool:
         works.on_change = self._changed
         self._desks = desks = Desks(works, self._host, self._policy, self._agents)
         self._named = desks.by_name
-        self._acquiring = Acquiring(works, self._check, self._refused)
+        self._acquiring = Acquiring(works, self._door)
         self._creator = Creator(works, desks.all, self._rewish)
         self._keeper = Keeper(works, desks.by_key.__getitem__, self._creator.attend)
         try:
@@ -174,7 +174,7 @@ class SessionPool:
             await self._api.open()
             counted = [(desk, *await store.read(desk.key)) for desk in desks.all()]
         except BaseException:  # cancelled, or the store cannot be used: nothing may stay open
-            self._refusal = "the pool could not be opened; make another one"
+            self._door.refusal = "the pool could not be opened; make another one"
             self._closing = works.spawn(let_go(works), "close")
             await asyncio.shield(self._closing)
             raise
@@ -184,7 +184,7 @@ class SessionPool:
             self._endless.add(works.supervise(Renewer(works, desks.all).run, "renewal"))
         for number, work in enumerate(self._api.background()):
             self._endless.add(works.supervise(work, f"background {number}"))
-        self._refusal = None
+        self._door.refusal = None
         forks.tell(self)
         for desk, counts, noted in counted:
             desk.take_note(noted, works.clock())
@@ -203,12 +203,12 @@ class SessionPool:
             PoolClosed: the pool is closed.
             StoreUnavailable: the store was away until then.
         """
-        self._check()
+        self._door.check()
         works = self._works
         began = works.loop.time()
         until = float("inf") if timeout is None else began + timeout
         while True:
-            self._check()
+            self._door.check()
             desk = await self._desks.cold(until)
             if desk is None:
                 return
@@ -236,13 +236,13 @@ class SessionPool:
         Args:
             timeout: seconds to wait for leases and creations.
         """
-        if self._loop is None or (self._refusal is not None and self._closing is None):
-            self._refusal = self._refusal or "the pool is closed"
+        if self._loop is None or (self._door.refusal is not None and self._closing is None):
+            self._door.refusal = self._door.refusal or "the pool is closed"
             return
         if self._closing is None:
-            self._check()
+            self._door.check()
             self._works.watched = True
-            self._refusal = "the pool is closed; nothing is handed out any more"
+            self._door.refusal = "the pool is closed; nothing is handed out any more"
             closing = Closing(works := self._works, self._desks, self._creator, self._keeper)
             self._closing = works.spawn(closing.run(self._endless, timeout), "close")
         await asyncio.shield(self._closing)
@@ -291,7 +291,7 @@ class SessionPool:
         Cancelling it loses nothing: a place in line is given up, and a session on its way goes to
         the next or becomes idle (B9, B23).
         """
-        desk = (self._refusal is None and self._named.get(agent)) or self._desk(agent)
+        desk = (self._door.refusal is None and self._named.get(agent)) or self._desk(agent)
         if timeout is None:
             timeout = desk.policy.acquire_timeout_s
         elif not timeout >= 0:  # a NaN is not either
@@ -329,7 +329,7 @@ class SessionPool:
             PoolClosed: it was never opened.
         """
         if self._loop is None:
-            raise PoolClosed(self._refusal or "the pool is not open")
+            raise PoolClosed(self._door.refusal or "the pool is not open")
         desks = self._desks.all() if agent is None else [self._desks.of(agent)]
         self._desks.figures.asked()
         if (local := self._works.local) is not None:  # else they are those of its last answer
@@ -354,7 +354,7 @@ class SessionPool:
         desk.counts = counts
         if deadline_in_s is not None:
             self._keeper.poke(deadline_in_s)
-        if self._refusal is not None:
+        if self._door.refusal is not None:
             self._works.ring(CLOSING)
             return
         states = counts.states
@@ -371,27 +371,16 @@ class SessionPool:
             log.warning(MEMORY_ENDS)
 
     def _desk(self, agent: str) -> Desk:
-        self._check()
+        self._door.check()
         return self._desks.of(agent)
 
     def _rewish(self, desk: Desk) -> None:
         for request in tuple(desk.waiting):
             self._works.ring(request)
 
-    def _check(self) -> None:
-        if self._refusal is not None:
-            raise PoolClosed(self._refusal)
-        if asyncio.get_running_loop() is not self._loop:
-            raise PoolClosed(
-                "this pool was opened in another event loop; open one in each loop that uses it"
-            )
-
     def forked(self) -> None:
         """Refuse: this is the child of a process that opened it."""
-        self._refusal = (
+        self._door.refusal = (
             f"this pool was opened before a fork (now in process {os.getpid()}); open one after "
             "the fork, in each process"
         )
-
-    def _refused(self) -> PoolClosed | None:
-        return None if self._refusal is None else PoolClosed(self._refusal)

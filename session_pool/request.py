@@ -43,11 +43,18 @@ LAST_LOOK_S: Final = 0.005
 
 
 class First(NamedTuple):
-    """How far the short way came: a request that stands in line, is refused, or needs a look."""
+    """How far the short way came: a request that stands in line, is refused, or needs a look.
+
+    Attributes:
+        answer: the store's; None where it is to be asked again, since the bell was rung.
+        place, began: of one that has stood in line: its number, and since when by the loop's time.
+    """
 
     request: str
     want: Want
-    answer: Grant | Ticket | Refusal
+    answer: Grant | Ticket | Refusal | None
+    place: int | None = None
+    began: float | None = None
 
 
 class Request:
@@ -66,6 +73,7 @@ class Request:
     """
 
     _ticket: Ticket | None = None
+    _waited = False
     _rung = False
     _took_s = 0.0  # the store's last answer: the last look has to begin that much earlier
     asked_at = 0.0
@@ -83,9 +91,12 @@ class Request:
         self._refusal = refusal
         self._desk = desk
         self._asked = asked
-        self._began = works.loop.time()
+        waited = first is not None and first.began is not None
+        self._began = first.began if waited else works.loop.time()
         self._deadline = FOREVER if timeout_s is None else self._began + timeout_s
-        self._last_look = timeout_s == 0
+        self._last_look = timeout_s == 0 or (
+            waited and works.loop.time() >= self._deadline - TICK_S
+        )
         self._first = first
         self._id = first.request if first is not None else ""
 
@@ -104,11 +115,13 @@ class Request:
             own_only: take what the conversation has, or nothing.
         """
         works, desk, first = self._works, self._desk, self._first
-        answer = first.answer if first is not None else None
+        answer, place = (None, place) if first is None else (first.answer, first.place)
         try:
             if first is None:
                 desk.asked_at = works.clock()
             want = self._want(own_only) if first is None else first.want
+            if first is not None and answer is None:
+                want = self._wish_again(want, own_only)
             while True:
                 if answer is None:
                     self._check_open()
@@ -129,10 +142,8 @@ class Request:
                     self._refused(answer)
                 elif type(answer) is Ticket:
                     await self._wait(answer, own_only)
-                    if self._want(own_only) != want:
-                        # What it may wish for has changed: it asks anew, at its place.
-                        works.withdraw(desk.key, self._id, for_s=PATIENCE_S)
-                        place, self._id = answer.place, ""
+                    want = self._wish_again(want, own_only)
+                    place = answer.place if not self._id else None
                 if not self._id:
                     want = self._want(own_only)
                 answer = None
@@ -151,6 +162,14 @@ class Request:
     def _want(self, own_only: bool) -> Want:
         want = self._desk.want(self._asked)
         return want._replace(own_only=True) if own_only else want
+
+    def _wish_again(self, want: Want, own_only: bool) -> Want:
+        # Where what it may wish for has changed meanwhile, it asks anew, at its place.
+        wanted = self._want(own_only)
+        if wanted != want:
+            self._works.withdraw(self._desk.key, self._id, for_s=PATIENCE_S)
+            self._id = ""
+        return wanted
 
     async def _take(
         self, want: Want, place: int | None, instead: Put | None
@@ -236,9 +255,8 @@ class Request:
         works, desk, request = self._works, self._desk, self._id
         if desk.noted.note.failure is not None:
             self._fail_fast(ticket.needs)
-        if self._ticket is None:
-            desk.waited += 1
-        self._ticket = ticket
+        desk.waited += not self._waited
+        self._waited, self._ticket = True, ticket
         desk.waiting[request] = self._asked
         if ticket.counts.new:
             works.on_change(desk.key, ticket.counts, None)

@@ -12,7 +12,7 @@ import math
 from typing import Any, Final, Literal, NamedTuple
 
 from session_pool.model import Counts, Entry, Facts, PoolKey, Session, Sighting, State, Terms
-from session_pool.space import Grant, Guard, Note, Put
+from session_pool.space import NO_NOTE, Grant, Guard, Note, Put
 
 CHANGES: Final[dict[tuple[State | None, State | None], str]] = {
     (None, "creating"): "a creation is claimed, before it is sent",
@@ -203,6 +203,14 @@ def confirm(grant: Grant, terms: Terms, note: Note) -> Literal["ready", "look", 
     return "look" if suspect and entry.facts.exchanges == 0 else "ready"
 
 
+def plain(note: Note) -> bool:
+    """Whether `confirm` says "ready" of every free session that meets its wish, and nobody fails.
+
+    So it is while the note says nothing; a hand-out need not ask then (`acquire`'s short ways).
+    """
+    return note == NO_NOTE
+
+
 def following(grant: Grant) -> Facts | None:
     """What a session becomes to a conversation that had another before it; None: it had none (B5).
 
@@ -263,12 +271,13 @@ class Ending(NamedTuple):
     worn: str | None = None
 
 
-def lies_ready(entry: Entry, terms: Terms) -> bool:
-    """Whether a lease that nobody did anything with ends in `idle`, to be looked at as verified.
+def lie_ready(terms: Terms) -> bool:
+    """Whether sessions of no conversation, with which nobody did anything, end in `idle`.
 
-    The one case of `ended` that is worth a short way of its own: nothing of the entry changes.
+    The one case of `ended` that is worth a short way of its own: nothing of the entry changes. It
+    is looked at as verified (`verify_after_s`).
     """
-    return entry.conversation is None and terms.reuse == "anyone"
+    return terms.reuse == "anyone"
 
 
 def ended(key: PoolKey, entry: Entry, facts: Facts, how: Ending, terms: Terms, op: str) -> Put:
