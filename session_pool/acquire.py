@@ -11,7 +11,8 @@ from asyncio import get_running_loop
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from types import CodeType, TracebackType
-from typing import Any, cast
+from typing import Any, Protocol, Self, cast
+from weakref import ref
 
 from session_pool.conversation import Key, conversation_key
 from session_pool.desk import NOTHING_ASKED, Asked, Desk
@@ -24,7 +25,6 @@ from session_pool.request import First, Request
 from session_pool.rules import confirm, forgotten, unremembered
 from session_pool.space import Grant, Put
 from session_pool.stores.base import LocalStore
-from session_pool.stores.lending import Lender
 from session_pool.works import Works
 
 
@@ -41,16 +41,9 @@ class Acquiring:
         self.works = works
         self.door = door
 
-    def hit(
-        self,
-        local: LocalStore,
-        desk: Desk,
-        asked: Asked,
-        patience_s: float,
-        code: CodeType,
-        lasti: int,
-    ) -> Lease | First:
-        """The short way, for a store in this process: a lease at once, or how far it came."""
+    def hit(self, lease: Lease, local: LocalStore, asked: Asked, patience_s: float) -> First | None:
+        """The short way, for a store in this process: it is held at once, or how far it came."""
+        desk = lease.desk
         works, conversation = self.works, asked.conversation
         if conversation is not None:
             self._refuse_own(desk, conversation)
@@ -67,30 +60,8 @@ class Acquiring:
         desk.asked_at = answer.now
         if answer.counts.states["idle"] < desk.terms.min_idle:
             works.on_change(desk.key, answer.counts, None)
-        return Lease(works, desk, answer, code, lasti)
-
-    def stand(self, desk: Desk, request: str, bell: Any, timeout_s: float | None) -> float:
-        """Somebody stands in line with a bell of its own; answers since when, by the loop."""
-        works, counts = self.works, cast("Lender", desk.lender).counts
-        began = works.loop.time()
-        desk.waited += 1
-        desk.waiting[request] = NOTHING_ASKED
-        works.hang(bell, request, FOREVER if timeout_s is None else began + timeout_s)
-        if counts.new:
-            works.on_change(desk.key, counts, None)
-        return began
-
-    def heard(self, desk: Desk, request: str, loan: Any, began: float) -> bool:
-        """Whether its bell brought a session that may be handed out as it is."""
-        works = self.works
-        works.silence(request)
-        del desk.waiting[request]
-        # A bell that was rung for another reason brings True, False or None.
-        lent = loan and loan is not True and loan.lease == request
-        if not lent or not desk.nothing_noted or self.door.refusal is not None:
-            return False
-        desk.waits.observe(works.loop.time() - began)
-        return True
+        lease.holds(answer)
+        return None
 
     def leave(self, desk: Desk, request: str) -> None:
         """It waits no more, at whatever moment: nobody has seen what it was lent (B23)."""
@@ -98,35 +69,27 @@ class Acquiring:
         del desk.waiting[request]
         self.works.withdraw(desk.key, request, for_s=0.0)
 
-    async def lease(
-        self,
-        desk: Desk,
-        asked: Asked,
-        timeout_s: float | None,
-        code: CodeType,
-        lasti: int,
-        first: First | None = None,
-    ) -> Lease:
-        """A live session, held exclusively; see `SessionPool.acquire` for errors.
+    async def obtain(
+        self, lease: Lease, asked: Asked, timeout_s: float | None, first: First | None = None
+    ) -> None:
+        """Have a live session, held exclusively; see `SessionPool.acquire` for errors.
 
         Args:
-            desk: the agent's.
+            lease: what is to hold it.
             asked: what the caller asked for.
             timeout_s: seconds for the whole; None waits for ever.
-            code, lasti: where it was asked for.
             first: how far the short way came.
         """
-        conversation = asked.conversation
+        desk, conversation = lease.desk, asked.conversation
         if conversation is not None:
             self._refuse_own(desk, conversation)
         request = Request(self.works, self.door.shut, desk, asked, timeout_s, first)
         grant = await request.run()
         if conversation is not None:
             desk.talking[conversation] = asyncio.current_task()
-        lease = Lease(self.works, desk, grant, code, lasti)
+        lease.holds(grant)
         if self.works.local is None:
             lease.begins(grant, request.asked_at)
-        return lease
 
     async def of_conversation(
         self, desk: Desk, conversation: str, timeout_s: float | None
@@ -134,7 +97,9 @@ class Acquiring:
         """A conversation's session, held, for a handle that has no caller's line to tell."""
         code = Acquiring.of_conversation.__code__
         patience_s = desk.policy.acquire_timeout_s if timeout_s is None else timeout_s
-        return await self.lease(desk, Asked(conversation), patience_s, code, 0)
+        lease = Lease(self.works, desk, code, 0)
+        await self.obtain(lease, Asked(conversation), patience_s)
+        return lease
 
     async def forget(self, desk: Desk, conversation: str, *, delete_remote: bool) -> None:
         """Drop what a conversation has and had, once its turn in progress is over (B29)."""
@@ -179,10 +144,31 @@ class Acquiring:
             )
 
 
-class Acquisition:
+class Acquisition(Protocol):
     """An acquire that was asked for: await it for the lease, or enter it as a block."""
 
-    __slots__ = ("_acquiring", "_asked", "_code", "_desk", "_lasti", "_lease", "_timeout_s")
+    def __await__(self) -> Generator[Any, None, Lease]: ...
+
+    async def __aenter__(self) -> Lease: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class AskedLease(Lease):
+    """A lease from the moment when it is asked for: it is held once it is awaited, or entered.
+
+    Args:
+        acquiring: who hands out.
+        desk: the agent's.
+        asked: what the caller asks for.
+        timeout_s: seconds for the whole; None waits for ever.
+        code, lasti: where it is asked for.
+    """
 
     def __init__(
         self,
@@ -194,21 +180,23 @@ class Acquisition:
         lasti: int,
     ) -> None:
         self._acquiring = acquiring
+        self._works = acquiring.works
         self._desk = desk
         self._asked = asked
         self._timeout_s = timeout_s
         self._code = code
         self._lasti = lasti
 
-    def __await__(self) -> Generator[Any, None, Lease]:
+    def __await__(self) -> Generator[Any, None, Self]:
         return self.__aenter__().__await__()
 
-    async def __aenter__(self) -> Lease:
-        acquiring, desk = self._acquiring, self._desk
-        door, works = acquiring.door, acquiring.works
+    async def __aenter__(self) -> Self:
+        if self._loan is not None or self._copy is not None:  # a lease that is had already
+            return self
+        acquiring, desk, works = self._acquiring, self._desk, self._works
+        door, lender, loan = acquiring.door, desk.lender, None
         if door.refusal is not None or get_running_loop() is not door.loop:
             door.check()
-        lender, loan = desk.lender, None
         if (
             lender is not None
             and self._asked is NOTHING_ASKED
@@ -221,49 +209,45 @@ class Acquisition:
             request, want = f"{works.prefix}{next(works.numbers)}", desk.plain
             loan = lender.lend(want, request, desk.noted.version, works.make_bell)
         if loan is None or lender is None:
-            self._lease = lease = await self._long_way(None)
-            return lease
+            await self._go_the_long_way(None)
+            return self
         if loan.waits:
             standing, bell = loan, cast("asyncio.Future[Any]", loan.bell)
-            began = acquiring.stand(desk, request, bell, self._timeout_s)
+            desk.waited += 1
+            desk.waiting[request] = NOTHING_ASKED
+            began = works.stand(request, bell, self._timeout_s)
+            if lender.counts.new:
+                works.on_change(desk.key, lender.counts, None)
             try:
                 loan = await bell
             except BaseException:
                 acquiring.leave(desk, request)
                 raise
-            if not acquiring.heard(desk, request, loan, began):
-                first = First(request, want, None, standing.place, began)
-                self._lease = lease = await self._long_way(first)
-                return lease
+            works.silence(request)
+            del desk.waiting[request]
+            # A bell that was rung for another reason brings True, False or None.
+            lent = loan and loan is not True and loan.lease == request
+            if not lent or not desk.nothing_noted or door.refusal is not None:
+                await self._go_the_long_way(First(request, want, None, standing.place, began))
+                return self
+            desk.waits.observe(works.loop.time() - began)
         else:
             desk.hits += 1
-        desk.asked_at = loan.since
+        self._loan, self._fence, self._request = loan, loan.fence, request
+        self._since = desk.asked_at = loan.since
+        self._over = False
+        desk.leases[loan.id] = ref(self)
         if lender.counts.states["idle"] < desk.min_idle:
             works.on_change(desk.key, lender.counts, None)
-        self._lease = lease = Lease(works, desk, loan, self._code, self._lasti)
-        return lease
+        return self
 
-    async def _long_way(self, first: First | None) -> Lease:
-        acquiring, desk, asked, timeout_s = (
-            self._acquiring, self._desk, self._asked, self._timeout_s,
-        )  # fmt: skip
-        if first is None and (local := acquiring.works.local) is not None:
-            patience_s = FOREVER if timeout_s != 0 else 0.0
-            answer = acquiring.hit(local, desk, asked, patience_s, self._code, self._lasti)
-            if type(answer) is Lease:
-                return answer
-            first = cast("First", answer)
-        return await acquiring.lease(desk, asked, timeout_s, self._code, self._lasti, first)
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        lease = self._lease
-        if error is not None or not lease.laid_back():
-            await lease.__aexit__(kind, error, trace)
+    async def _go_the_long_way(self, first: First | None) -> None:
+        acquiring, asked, timeout_s = self._acquiring, self._asked, self._timeout_s
+        if first is None and (local := self._works.local) is not None:
+            first = acquiring.hit(self, local, asked, FOREVER if timeout_s != 0 else 0.0)
+            if first is None:
+                return
+        await acquiring.obtain(self, asked, timeout_s, first)
 
 
 def asking(

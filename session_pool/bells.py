@@ -37,6 +37,7 @@ class Bells:
         self._deadlines: list[tuple[float, int, asyncio.Future[bool]]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = FOREVER
+        self._many = 64  # deadlines, before those are cleared away that nobody waits for any more
 
     async def wait(self, request: str, until: float, *, alone: bool = False) -> bool:
         """Wait for a request's doorbell; False when `until` (by the loop's clock) came first.
@@ -59,23 +60,41 @@ class Bells:
         future: asyncio.Future[bool] = self.loop.create_future()
         if self._lossy and not alone:
             until = min(until, self.loop.time() + ASK_AGAIN_S)
-        self.hang(future, request, until)
+        self._bells[request] = future
+        if until != FOREVER:
+            self._time(future, until)
         return future
 
-    def hang(self, bell: asyncio.Future[Any], request: str, until: float) -> None:
-        """Ring a bell as one under this id, and with False when `until` comes first."""
+    def stand(self, request: str, bell: asyncio.Future[Any], timeout_s: float | None) -> float:
+        """Ring a bell as one under this id, and with False when its time is up.
+
+        Args:
+            request: under which id; to be silenced like any other.
+            bell: somebody else may ring it as well.
+            timeout_s: seconds from now; None for as long as it takes.
+
+        Returns:
+            Now, by the loop's clock.
+        """
         self._bells[request] = bell
-        if until != FOREVER:
-            heappush(self._deadlines, (until, self._next(), bell))
-            if self._timer is None or until < self._timer_at:
-                self._set_timer()
+        now = self.loop.time()
+        if timeout_s is not None:
+            self._time(bell, now + timeout_s)
+        return now
+
+    def _time(self, bell: asyncio.Future[Any], until: float) -> None:
+        deadlines = self._deadlines
+        heappush(deadlines, (until, self._next(), bell))
+        if self._timer is None or until < self._timer_at:
+            self._set_timer()
+        if len(deadlines) > self._many:
+            self._deadlines = [item for item in deadlines if not item[2].done()]
+            heapify(self._deadlines)
+            self._many = 64 + 2 * len(self._deadlines)
 
     def silence(self, request: str) -> None:
         """Wait no more under this id."""
         del self._bells[request]
-        if len(self._deadlines) > 64 + 2 * len(self._bells):
-            self._deadlines = [item for item in self._deadlines if not item[2].done()]
-            heapify(self._deadlines)
 
     def ring(self, request: str) -> None:
         """Wake who waits under this id, if anybody does."""

@@ -9,71 +9,55 @@ from __future__ import annotations
 import warnings
 from collections.abc import Coroutine
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from types import CodeType
 from typing import Any, Literal, cast
 from weakref import ref
-
-import anyio
 
 from session_pool.desk import Desk
 from session_pool.errors import LeaseLost, StoreUnavailable
 from session_pool.events import LeaseDropped, LeaseEnded
 from session_pool.lapse import MARGIN, Renewal
-from session_pool.model import FOREVER, Entry, Facts, Session
+from session_pool.model import FOREVER, Entry, Facts
 from session_pool.notes import tell
+from session_pool.particulars import Particulars
 from session_pool.rules import Ending, ended
 from session_pool.space import Done, Grant, Held, Put
 from session_pool.stores.base import LocalStore
-from session_pool.stores.lending import Loan
 from session_pool.works import TELL_S, Works
 
 Said = Literal["used", "unused", "discard"]
 
 
-class Holding:
-    """A session held exclusively, until it is given back (B1, B21).
+class Holding(Particulars):
+    """A session held exclusively, from when it is had until it is given back (B1, B21).
 
     Args:
         works: the pool's means.
         desk: the agent's.
-        held: what the store granted; or lent, of which a copy is made only if somebody asks.
         code, lasti: where it was acquired, kept cheaply and read only if somebody asks.
     """
 
     # What most leases never change stands on the class: a hit makes only what somebody asked for.
-    _lost: anyio.Event | None = None
     _said: Said = "used"
     _worn: str | None = None
-    _over = _seen = _used = _gone = _in_flight = False
-    _plain = True  # nobody did anything with it that could change how it ends
+    _used = _gone = _in_flight = False
     _ends = FOREVER  # by the pool's clock: from then on it is not used, whatever the store says
     _unsaid = False  # the store does not know yet what its holder did
-    _copy: Entry | None = None  # of the entry, as last known
-    _loan: Loan | None = None  # the entry itself, until something else than its end is written
-    _fence = 0  # of the loan
-    _request = ""  # of the loan
-    _place: int | None = None
 
-    def __init__(
-        self, works: Works, desk: Desk, held: Grant | Loan, code: CodeType, lasti: int
-    ) -> None:
+    def __init__(self, works: Works, desk: Desk, code: CodeType, lasti: int) -> None:
         self._works = works
         self._desk = desk
         self._code = code
         self._lasti = lasti
+
+    def holds(self, grant: Grant) -> None:
+        """It is held from now on: what the store granted."""
+        self._copy, self._place = grant.entry, grant.place
+        entry = grant.entry
         # A store in this process goes by the same clock, so the grant's instant needs no reading.
-        if type(held) is Grant:
-            self._copy = entry = held.entry
-            self._place = held.place
-            self._since = entry.since if works.local is not None else works.clock()
-            desk.leases[entry.id] = ref(self)
-        else:
-            self._loan = loan = cast("Loan", held)
-            self._fence = loan.fence
-            self._request = loan.lease
-            self._since = loan.since
-            desk.leases[loan.id] = ref(self)
+        self._since = entry.since if self._works.local is not None else self._works.clock()
+        self._over = False
+        self._desk.leases[entry.id] = ref(self)
 
     def goes_on(self, grant: Grant, asked_at: float) -> None:
         """Go on with another session under the same lease; `asked_at` as for `begins`."""
@@ -117,34 +101,6 @@ class Holding:
         self.prolong(entry.fence, asked_at, self.ttl_s)
 
     @property
-    def _entry(self) -> Entry:
-        """The entry as last known to its holder."""
-        if self._copy is None:
-            self._copy = self._copied(cast("Loan", self._loan))
-        return self._copy
-
-    @_entry.setter
-    def _entry(self, entry: Entry) -> None:
-        self._copy, loan = entry, self._loan
-        if loan is not None:
-            self._place, self._loan = loan.place, None
-
-    def _copied(self, loan: Loan) -> Entry:
-        entry, fence, request = loan.entry(), self._fence, self._request
-        if (entry.fence, entry.lease) == (fence, request):
-            return entry
-        # It is over, and others may have it by now: what the session is, and what the lease was.
-        return entry._replace(
-            state="leased",
-            fence=fence,
-            conversation=None,
-            holder=self._works.holder,
-            lease=request,
-            lapses=FOREVER,
-            since=self._since,
-        )
-
-    @property
     def token(self) -> tuple[str, int]:
         """What a store knows the lease by: its entry and its fence."""
         return self._entry.id, self._entry.fence
@@ -163,114 +119,6 @@ class Holding:
     def over(self) -> bool:
         """It has been given back, or was lost."""
         return self._over
-
-    @property
-    def _facts(self) -> Facts:
-        return self._entry.facts
-
-    # ------------------------------------------------------------------ what it is
-
-    @property
-    def rid(self) -> str:
-        """The session's RID. Reading it counts as possible use by another client (B4)."""
-        self._seen, self._plain = True, False
-        return self._entry.rid
-
-    @property
-    def session(self) -> Session:
-        """The session as last seen. Reading it counts as possible use by another client (B4)."""
-        self._seen, self._plain = True, False
-        return cast("Session", self._facts.session)  # set at its creation, kept ever since
-
-    @property
-    def agent_rid(self) -> str:
-        """The agent's RID."""
-        return self._desk.rid
-
-    @property
-    def agent_version(self) -> str:
-        """The version the session was created with, `major.minor`."""
-        return self._entry.agent_version
-
-    @property
-    def conversation(self) -> str | None:
-        """The conversation the session is bound to."""
-        return self._entry.conversation
-
-    @property
-    def principal(self) -> str:
-        """Whose token made and uses the session."""
-        return self._desk.key.principal
-
-    @property
-    def lease_id(self) -> str:
-        """An unguessable name of this lease (B29)."""
-        return self._works.hidden(self._entry.lease)
-
-    @property
-    def fence(self) -> int:
-        """A number that grows at each hand-out of this session (B1)."""
-        return self._entry.fence
-
-    @property
-    def expires_at(self) -> datetime:
-        """When the session ends, as estimated, by this machine's wall clock."""
-        return datetime.now(UTC) + timedelta(seconds=self.remaining_s())
-
-    def remaining_s(self) -> float:
-        """Seconds until the session ends, as estimated; negative once it is past that (B16)."""
-        return self._entry.expires - self._entry.since - (self._works.clock() - self._since)
-
-    @property
-    def is_new(self) -> bool:
-        """The session has seen no exchange yet, as far as the pool knows (B5)."""
-        return self._facts.exchanges == 0
-
-    @property
-    def generation(self) -> int:
-        """1 for a conversation's first session, one more for each that followed."""
-        return self._facts.generation
-
-    @property
-    def replaces(self) -> str | None:
-        """RID of the session that this one followed in its conversation."""
-        return self._facts.replaces
-
-    @property
-    def replace_reason(self) -> str | None:
-        """Why that one was replaced: "gone", "context_size", "park_timeout", …"""
-        return self._facts.replace_reason
-
-    @property
-    def context_is_lost(self) -> bool:
-        """The conversation said something that this session does not know, unacknowledged."""
-        return not self._facts.accepted
-
-    @property
-    def lost(self) -> anyio.Event:
-        """Set when the lease has ended against the holder's will (B21)."""
-        if self._lost is None:
-            self._lost = anyio.Event()
-        return self._lost
-
-    @property
-    def where(self) -> str:
-        """The line that acquired it, as `file:line`."""
-        positions = list(self._code.co_positions())
-        at = self._lasti // 2
-        line = positions[at][0] if at < len(positions) else self._code.co_firstlineno
-        return f"{self._code.co_filename}:{line}"
-
-    @property
-    def held_s(self) -> float:
-        """Seconds since it was acquired."""
-        return self._works.clock() - self._since
-
-    def __repr__(self) -> str:
-        state = "over" if self._over else "held"
-        if self._lost is not None and self._lost.is_set():
-            state = "lost"
-        return f"<Lease {state} of {self._entry.rid} for {self._desk.name}>"
 
     # ------------------------------------------------------------------ the end
 

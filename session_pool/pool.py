@@ -17,7 +17,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from session_pool import forks
-from session_pool.acquire import Acquiring, Acquisition, asking
+from session_pool.acquire import Acquiring, Acquisition, AskedLease, asking
 from session_pool.agent import Agent
 from session_pool.closing import CLOSING, Closing, let_go
 from session_pool.conversation import Conversation, Key
@@ -302,7 +302,7 @@ class SessionPool:
             if conversation is not None:
                 self._warn_of_memory()
         caller = sys._getframe(1)
-        return Acquisition(self._acquiring, desk, asked, timeout, caller.f_code, caller.f_lasti)
+        return AskedLease(self._acquiring, desk, asked, timeout, caller.f_code, caller.f_lasti)
 
     def conversation(self, agent: str, key: Key) -> Conversation:
         """The handle of one dialogue: `ask`, `stream`, `start_over`, `forget`.

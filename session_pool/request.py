@@ -73,7 +73,6 @@ class Request:
     """
 
     _ticket: Ticket | None = None
-    _waited = False
     _rung = False
     _took_s = 0.0  # the store's last answer: the last look has to begin that much earlier
     asked_at = 0.0
@@ -91,12 +90,11 @@ class Request:
         self._refusal = refusal
         self._desk = desk
         self._asked = asked
-        waited = first is not None and first.began is not None
-        self._began = first.began if waited else works.loop.time()
+        began = first.began if first is not None else None
+        self._began = works.loop.time() if began is None else began
         self._deadline = FOREVER if timeout_s is None else self._began + timeout_s
-        self._last_look = timeout_s == 0 or (
-            waited and works.loop.time() >= self._deadline - TICK_S
-        )
+        late = began is not None and works.loop.time() >= self._deadline - TICK_S
+        self._waited, self._last_look = began is not None, late or timeout_s == 0
         self._first = first
         self._id = first.request if first is not None else ""
 

@@ -245,8 +245,13 @@ class Serving:
         if lapses < row.queued:
             self._deadlines.queue(row, lapses)
         waiting.step_up(head, line)
-        head.row = row
-        self._tell(head)
+        head.row, bell = row, head.bell
+        if bell is not None and not bell.done():  # as `_tell` does
+            head.bell = None
+            del waiting.by_request[request]
+            bell.set_result(row)
+        else:
+            self._tell(head)
         self.counts.waiting = waiting.standing
         if self.counts.new:  # the leased are as many as before, so there cannot be more
             self._count_waiting()

@@ -98,20 +98,10 @@ class Line:
         else:
             heappush(self._early, (waiter.place, waiter))
 
-    def add_last(self, waiter: Waiter) -> None:
-        """`add`, for who comes with a number that is higher than any before."""
-        self._members.add(waiter)
-        self._late.append(waiter)
-
     def plain_head(self) -> Waiter | None:
         """`head`, where nobody has come back with an earlier number, or left; else None."""
         late = self._late
         return late[0] if late and not self._early and late[0] in self._members else None
-
-    def pop(self) -> bool:
-        """Let the plain head leave; whether somebody is left."""
-        self._members.remove(self._late.popleft())
-        return bool(self._members)
 
     def head(self) -> Waiter | None:
         """Whose turn is next."""
@@ -190,14 +180,16 @@ class Waiting:
         self.standing += 1
         self.wanting += 1
         waiter.line = line
-        line.add_last(waiter)
+        line._members.add(waiter)  # its number is higher than any before
+        line._late.append(waiter)
 
     def step_up(self, waiter: Waiter, line: Line) -> None:
         """`step_out`, for the plain head of the line of a wish, who names no conversation."""
         self.standing -= 1
         self.wanting -= 1
         waiter.line = None
-        if not line.pop() and line.where is not None:
+        line._members.remove(line._late.popleft())
+        if not line._members and line.where is not None:
             del self.lines[line.where]
 
     def step_out(self, waiter: Waiter) -> None:
