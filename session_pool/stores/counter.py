@@ -116,7 +116,9 @@ class Counter(Serving):
                 if row is not None:
                     self._place = place
                     if lapses < row.queued:
-                        self._deadlines.queue(row, row.deadline)
+                        self._deadlines.queue(row, lapses)
+                    if waiting.by_request:  # those in line wait for something else
+                        self._count_waiting()
                     return row
         if note_version != self.note_version or waiting.standing >= self.longest:
             return None

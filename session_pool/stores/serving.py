@@ -36,14 +36,6 @@ class Serving:
         clock: the store's, for the short ways.
     """
 
-    # The want that was asked for last the short way, taken apart.
-    plain: Want | None = None
-    holder = ""
-    version: str | None = None
-    wish_s = ttl_s = 0.0
-    most = longest = 0
-    where: Where = (None, 0.0)
-
     def __init__(
         self,
         key: PoolKey,
@@ -61,6 +53,12 @@ class Serving:
         self._deadlines = deadlines
         self._bells = bells
         self._clock = clock
+        # The want that was asked for last the short way, taken apart.
+        self.plain: Want | None = None
+        self.holder, self.most, self.longest = "", 0, 0
+        self.version: str | None = None
+        self.wish_s = self.ttl_s = 0.0
+        self.where: Where = (None, 0.0)
         self._asking = ""
         self._cap = 0
         self._max_waiting = 0
