@@ -15,13 +15,13 @@ from typing import Any, Protocol, Self, cast
 from weakref import ref
 
 from session_pool.conversation import Key, conversation_key
-from session_pool.desk import NOTHING_ASKED, Asked, Desk
+from session_pool.desk import NOTHING_ASKED, Asked, Desk, First
 from session_pool.door import Door
 from session_pool.errors import AlreadyHeld, ConfigError, SessionGone
 from session_pool.lease import Lease
 from session_pool.model import FOREVER, Entry
 from session_pool.policy import AgentPolicy
-from session_pool.request import First, Request
+from session_pool.request import Request
 from session_pool.rules import confirm, forgotten, unremembered
 from session_pool.space import Grant, Put
 from session_pool.stores.base import LocalStore

@@ -16,7 +16,7 @@ from session_pool.events import ThresholdsScaled
 from session_pool.model import FOREVER, Counts, PoolKey, Sighting, Terms
 from session_pool.policy import AgentPolicy
 from session_pool.rules import lie_ready, plain, scaled, wish
-from session_pool.space import NO_NOTE, Failure, Noted, Want
+from session_pool.space import NO_NOTE, Failure, Grant, Noted, Refusal, Ticket, Want
 from session_pool.stores.base import LocalStore
 from session_pool.telemetry import Bus, PoolStats, Recorder
 
@@ -33,6 +33,21 @@ class Asked(NamedTuple):
 
 
 NOTHING_ASKED = Asked()
+
+
+class First(NamedTuple):
+    """How far the short way came: a request that stands in line, is refused, or needs a look.
+
+    Attributes:
+        answer: the store's; None where it is to be asked again, since the bell was rung.
+        place, began: of one that has stood in line: its number, and since when by the loop's time.
+    """
+
+    request: str
+    want: Want
+    answer: Grant | Ticket | Refusal | None
+    place: int | None = None
+    began: float | None = None
 
 
 class Desk:

@@ -238,6 +238,7 @@ class Holding(Particulars):
         if self._ends != FOREVER and self._ends <= self._works.clock():
             self.lose("it was not renewed in time")
         if self._over:
+            _ = self._entry  # or it was never held, and says so
             raise LeaseLost(
                 f"this lease of {self._desk.name} is over; acquire another one to go on"
             )

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from session_pool.bells import ASK_AGAIN_S, TICK_S
-from session_pool.desk import Asked, Desk, error_of
+from session_pool.desk import Asked, Desk, First, error_of
 from session_pool.errors import (
     AcquireTimeout,
     PoolClosed,
@@ -40,21 +40,6 @@ ONE_LOOK_S: Final = 1.0
 
 LAST_LOOK_S: Final = 0.005
 """The least time kept for the last look, which has to be over when the time is up (B7)."""
-
-
-class First(NamedTuple):
-    """How far the short way came: a request that stands in line, is refused, or needs a look.
-
-    Attributes:
-        answer: the store's; None where it is to be asked again, since the bell was rung.
-        place, began: of one that has stood in line: its number, and since when by the loop's time.
-    """
-
-    request: str
-    want: Want
-    answer: Grant | Ticket | Refusal | None
-    place: int | None = None
-    began: float | None = None
 
 
 class Request:
