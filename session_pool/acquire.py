@@ -11,7 +11,7 @@ from asyncio import get_running_loop
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from types import CodeType, TracebackType
-from typing import Any, Protocol, Self, cast
+from typing import Any, Protocol, Self
 from weakref import ref
 
 from session_pool.conversation import Key, conversation_key
@@ -197,7 +197,8 @@ class AskedLease(Lease):
         if self._loan is not None or self._copy is not None:  # a lease that is had already
             return self
         acquiring, desk, works = self._acquiring, self._desk, self._works
-        door, lender, loan = acquiring.door, desk.lender, None
+        door, lender = acquiring.door, desk.lender
+        loan: Any = None
         if door.refusal is not None or get_running_loop() is not door.loop:
             door.check()
         if (
@@ -215,7 +216,7 @@ class AskedLease(Lease):
             await self._go_the_long_way(None)
             return self
         if loan.waits:
-            standing, bell = loan, cast("asyncio.Future[Any]", loan.bell)
+            standing, bell = loan, loan.bell
             desk.waited += 1
             desk.waiting[request] = NOTHING_ASKED
             began = works.stand(request, bell, self._timeout_s)

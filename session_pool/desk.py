@@ -65,7 +65,8 @@ class Desk:
     Attributes:
         plain: the want of who asks for nothing in particular.
         nothing_noted: the note says nothing that a hand-out has to heed (`rules.plain`).
-        min_idle, max_idle, look_s: of `terms`, as the short ways read them.
+        timeout_s: the policy's for an acquire; min_idle, max_idle, look_s: of `terms`; here since
+            the short ways read them, and a model's or a named tuple's attributes cost more.
         lie_ready: its sessions do as a lease ends that nobody did anything with.
         lender: the short ways of a store in this process; None for one that is awaited.
     """
@@ -102,6 +103,7 @@ class Desk:
         self.waited = self.timeouts = self.created_failed = 0
         self.plain: Want
         self.lie_ready: bool
+        self.timeout_s = policy.acquire_timeout_s
         self._holder = holder
         self.lender = local.lender(key) if local is not None else None
         self._ttl_s = FOREVER if local is not None else policy.lease_ttl_s

@@ -293,7 +293,7 @@ class SessionPool:
         """
         desk = (self._door.refusal is None and self._named.get(agent)) or self._desk(agent)
         if timeout is None:
-            timeout = desk.policy.acquire_timeout_s
+            timeout = desk.timeout_s
         elif not timeout >= 0:  # a NaN is not either
             raise ConfigError("timeout must not be negative; 0 never waits")
         asked = NOTHING_ASKED

@@ -75,11 +75,11 @@ class Request:
         self._refusal = refusal
         self._desk = desk
         self._asked = asked
-        began = first.began if first is not None else None
-        self._began = works.loop.time() if began is None else began
+        now, began = works.loop.time(), first.began if first is not None else None
+        self._began = now if began is None else began
         self._deadline = FOREVER if timeout_s is None else self._began + timeout_s
-        late = began is not None and works.loop.time() >= self._deadline - TICK_S
-        self._waited, self._last_look = began is not None, late or timeout_s == 0
+        self._waited = began is not None
+        self._last_look = timeout_s == 0 or (self._waited and now >= self._deadline - TICK_S)
         self._first = first
         self._id = first.request if first is not None else ""
 
