@@ -59,8 +59,7 @@ class Request:
 
     _ticket: Ticket | None = None
     _rung = False
-    _took_s = 0.0  # the store's last answer: the last look has to begin that much earlier
-    asked_at = 0.0
+    _took_s = asked_at = 0.0  # the store's last answer: the last look begins that much earlier
 
     def __init__(
         self,
@@ -75,11 +74,11 @@ class Request:
         self._refusal = refusal
         self._desk = desk
         self._asked = asked
-        now, began = works.loop.time(), first.began if first is not None else None
+        now, began = works.loop.time(), None if first is None else first.began
         self._began = now if began is None else began
         self._deadline = FOREVER if timeout_s is None else self._began + timeout_s
-        self._waited = began is not None
-        self._last_look = timeout_s == 0 or (self._waited and now >= self._deadline - TICK_S)
+        late = began is not None and now >= self._deadline - TICK_S
+        self._waited, self._last_look = began is not None, late or timeout_s == 0
         self._first = first
         self._id = first.request if first is not None else ""
 
@@ -126,13 +125,13 @@ class Request:
                 elif type(answer) is Ticket:
                     await self._wait(answer, own_only)
                     want = self._wish_again(want, own_only)
-                    place = answer.place if not self._id else None
+                    place = place if self._id else answer.place
                 if not self._id:
                     want = self._want(own_only)
                 answer = None
         except BaseException:
-            # Nobody has seen its RID: out of the line, or back with what it was granted.
-            # What a store that is away is not told ends by itself, the place or the lease.
+            # Nobody has seen its RID: out of the line, or back with what it was granted. What a
+            # store that is away is not told ends by itself, the place or the lease.
             lapses_in_s = max(PATIENCE_S, desk.policy.lease_ttl_s)
             if self._id:
                 works.withdraw(desk.key, self._id, for_s=lapses_in_s)
