@@ -186,6 +186,7 @@ class AskedLease(Lease):
         self._timeout_s = timeout_s
         self._code = code
         self._lasti = lasti
+        self._begun = False
         # As on the class: what the short ways read is faster on the instance.
         self._loan = self._copy = None
         self._plain = True
@@ -194,8 +195,11 @@ class AskedLease(Lease):
         return self.__aenter__().__await__()
 
     async def __aenter__(self) -> Self:
-        if self._loan is not None or self._copy is not None:  # a lease that is had already
-            return self
+        if self._begun:
+            if self._loan is None and self._copy is None:
+                raise ConfigError("an acquire is awaited once; ask pool.acquire(...) again")
+            return self  # a lease that is had already
+        self._begun = True
         acquiring, desk, works = self._acquiring, self._desk, self._works
         door, lender = acquiring.door, desk.lender
         loan: Any = None

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from session_pool import AgentPolicy, ConfigError, Lease
+from session_pool import AcquireTimeout, AgentPolicy, ConfigError, Lease
 from tests.pool.house import house
 
 pytestmark = pytest.mark.looptime
@@ -73,3 +73,26 @@ async def test_a_lease_that_was_only_asked_for_says_so() -> None:
         async with held as again:
             assert again is held
         assert held.over
+
+
+async def test_an_acquire_is_awaited_once() -> None:
+    async with house(policy=SHARED) as home:
+        first, asked = await home.lease(), home.pool.acquire(home.agent, timeout=1)
+
+        async def have() -> Lease:
+            return await asked
+
+        one, other = asyncio.create_task(have()), asyncio.create_task(have())
+        await asyncio.sleep(0)
+        with pytest.raises(ConfigError, match="awaited once"):
+            await other
+        await first.release()
+        assert (await one).fence == 2
+        await (await one).release()
+        in_vain = home.pool.acquire(home.agent, timeout=0)
+        async with home.pool.acquire(home.agent):
+            with pytest.raises(AcquireTimeout):
+                await in_vain
+        with pytest.raises(ConfigError, match="awaited once"):
+            await in_vain
+        assert home.stats.leased == 0
