@@ -102,7 +102,7 @@ class Counter(Serving):
             if most != self._cap or waiting.ends != FOREVER:
                 return None
             line = waiting.lines.get(self.where)
-        if not self._open:
+        if note_version != self.note_version or not self._open:
             return None
         if line is None:
             # Nobody waits for the like, so it may have whatever fits it.
@@ -120,7 +120,7 @@ class Counter(Serving):
                     if waiting.by_request:  # those in line wait for something else
                         self._count_waiting()
                     return row
-        if note_version != self.note_version or waiting.standing >= self.longest:
+        if waiting.standing >= self.longest:
             return None
         self._place = place = self._place + 1
         waiter = Waiter(want, request, place, make_bell())
