@@ -7,18 +7,21 @@ made that nobody asked for. The long way is a `Request`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from asyncio import get_running_loop
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from types import CodeType, TracebackType
-from typing import Any, cast
+from typing import Any, Protocol, Self
+from weakref import ref
 
 from session_pool.conversation import Key, conversation_key
-from session_pool.desk import NOTHING_ASKED, Asked, Desk
-from session_pool.errors import AlreadyHeld, ConfigError, PoolClosed, SessionGone
+from session_pool.desk import NOTHING_ASKED, Asked, Desk, First
+from session_pool.door import Door
+from session_pool.errors import AlreadyHeld, ConfigError, SessionGone
 from session_pool.lease import Lease
 from session_pool.model import FOREVER, Entry
 from session_pool.policy import AgentPolicy
-from session_pool.request import First, Request
+from session_pool.request import Request
 from session_pool.rules import confirm, forgotten, unremembered
 from session_pool.space import Grant, Put
 from session_pool.stores.base import LocalStore
@@ -30,43 +33,25 @@ class Acquiring:
 
     Args:
         works: the pool's means.
-        check: raises if the pool may not be used here and now.
-        refusal: why nothing is handed out any more, or None.
+        door: the pool's.
     """
 
-    def __init__(
-        self,
-        works: Works,
-        check: Callable[[], None],
-        refusal: Callable[[], PoolClosed | None],
-    ) -> None:
-        self.local = works.local
+    def __init__(self, works: Works, door: Door) -> None:
         works.source = self
-        self.check = check
-        self._works = works
-        self._refusal = refusal
+        self.works = works
+        self.door = door
 
-    def hit(
-        self,
-        local: LocalStore,
-        desk: Desk,
-        asked: Asked,
-        patience_s: float,
-        code: CodeType,
-        lasti: int,
-    ) -> Lease | First:
-        """The short way, for a store in this process: a lease at once, or how far it came."""
-        works, conversation = self._works, asked.conversation
+    def hit(self, lease: Lease, local: LocalStore, asked: Asked, patience_s: float) -> First | None:
+        """The short way, for a store in this process: it is held at once, or how far it came."""
+        desk = lease.desk
+        works, conversation = self.works, asked.conversation
         if conversation is not None:
             self._refuse_own(desk, conversation)
-        request = works.next_id()
-        want = desk.plain if asked is NOTHING_ASKED else desk.want(asked)
-        noted = desk.noted
+        request, want, noted = works.next_id(), desk.want(asked), desk.noted
         answer = local.take_nowait(want, request, patience_s=patience_s, note_version=noted.version)
         if type(answer) is not Grant or answer.before is not None:
             return First(request, want, answer)
-        # What `confirm` says of a free session that nobody suspects, without asking it.
-        if conversation is not None or desk.wary:
+        if conversation is not None or not desk.nothing_noted:
             if confirm(answer, desk.terms, noted.note) != "ready":
                 return First(request, want, answer)
             if conversation is not None:
@@ -75,58 +60,59 @@ class Acquiring:
         desk.asked_at = answer.now
         if answer.counts.states["idle"] < desk.terms.min_idle:
             works.on_change(desk.key, answer.counts, None)
-        return Lease(works, desk, answer, code, lasti)
+        lease.holds(answer)
+        return None
 
-    async def lease(
-        self,
-        desk: Desk,
-        asked: Asked,
-        timeout_s: float | None,
-        code: CodeType,
-        lasti: int,
-        first: First | None = None,
-    ) -> Lease:
-        """A live session, held exclusively; see `SessionPool.acquire` for errors.
+    def leave(self, desk: Desk, request: str) -> None:
+        """It waits no more, at whatever moment: nobody has seen what it was lent (B23)."""
+        self.works.silence(request)
+        del desk.waiting[request]
+        self.works.withdraw(desk.key, request, for_s=0.0)
+
+    async def obtain(
+        self, lease: Lease, asked: Asked, timeout_s: float | None, first: First | None = None
+    ) -> None:
+        """Have a live session, held exclusively; see `SessionPool.acquire` for errors.
 
         Args:
-            desk: the agent's.
+            lease: what is to hold it.
             asked: what the caller asked for.
             timeout_s: seconds for the whole; None waits for ever.
-            code, lasti: where it was asked for.
             first: how far the short way came.
         """
-        conversation = asked.conversation
+        desk, conversation = lease.desk, asked.conversation
         if conversation is not None:
             self._refuse_own(desk, conversation)
-        request = Request(self._works, self._refusal, desk, asked, timeout_s, first)
+        request = Request(self.works, self.door.shut, desk, asked, timeout_s, first)
         grant = await request.run()
         _end_earlier(desk, grant)
         if conversation is not None:
             desk.talking[conversation] = asyncio.current_task()
-        lease = Lease(self._works, desk, grant, code, lasti)
-        if self.local is None:
+        lease.holds(grant)
+        if self.works.local is None:
             lease.begins(grant, request.asked_at)
-        return lease
 
     async def of_conversation(
         self, desk: Desk, conversation: str, timeout_s: float | None
     ) -> Lease:
         """A conversation's session, held, for a handle that has no caller's line to tell."""
-        self.check()  # a handle may have come to another loop, or through a fork
+        self.door.check()  # a handle may have come to another loop, or through a fork
         code = Acquiring.of_conversation.__code__
         patience_s = desk.policy.acquire_timeout_s if timeout_s is None else timeout_s
-        return await self.lease(desk, Asked(conversation), patience_s, code, 0)
+        lease = Lease(self.works, desk, code, 0)
+        await self.obtain(lease, Asked(conversation), patience_s)
+        return lease
 
     async def forget(self, desk: Desk, conversation: str, *, delete_remote: bool) -> None:
         """Drop what a conversation has and had, once its turn in progress is over (B29)."""
-        self.check()
+        self.door.check()
         self._refuse_own(desk, conversation)
-        works = self._works
+        works = self.works
         asked, timeout_s = Asked(conversation), desk.policy.acquire_timeout_s
         until = FOREVER if timeout_s is None else works.loop.time() + timeout_s
         found = await self._found(desk, conversation, until)
         if any(entry.state not in ("retiring", "gone") for entry in found):
-            request = Request(works, self._refusal, desk, asked, timeout_s, None)
+            request = Request(works, self.door.shut, desk, asked, timeout_s, None)
             with suppress(SessionGone):  # then there is only its memory to forget
                 grant = await request.run(own_only=True)
                 put = forgotten(desk.key, grant.entry, works.next_id(), delete_remote)
@@ -136,8 +122,8 @@ class Acquiring:
             await works.put(put, for_s=until - works.loop.time())
 
     async def _found(self, desk: Desk, conversation: str, until: float) -> Sequence[Entry]:
-        store = self._works.store
-        return await self._works.again(
+        store = self.works.store
+        return await self.works.again(
             lambda: store.find(desk.key, conversation=conversation), until
         )
 
@@ -146,7 +132,7 @@ class Acquiring:
         desk = lease.desk
         asked = Asked(lease.conversation, lease.pinned_version)
         timeout_s = desk.policy.acquire_timeout_s
-        request = Request(self._works, self._refusal, desk, asked, timeout_s, None)
+        request = Request(self.works, self.door.shut, desk, asked, timeout_s, None)
         grant = await request.run(lease.place, give_up)
         _end_earlier(desk, grant)
         if asked.conversation is not None:
@@ -162,10 +148,31 @@ class Acquiring:
             )
 
 
-class Acquisition:
+class Acquisition(Protocol):
     """An acquire that was asked for: await it for the lease, or enter it as a block."""
 
-    _first: First | None = None
+    def __await__(self) -> Generator[Any, None, Lease]: ...
+
+    async def __aenter__(self) -> Lease: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class AskedLease(Lease):
+    """A lease from the moment when it is asked for: it is held once it is awaited, or entered.
+
+    Args:
+        acquiring: who hands out.
+        desk: the agent's.
+        asked: what the caller asks for.
+        timeout_s: seconds for the whole; None waits for ever.
+        code, lasti: where it is asked for.
+    """
 
     def __init__(
         self,
@@ -177,47 +184,82 @@ class Acquisition:
         lasti: int,
     ) -> None:
         self._acquiring = acquiring
+        self._works = acquiring.works
         self._desk = desk
         self._asked = asked
         self._timeout_s = timeout_s
         self._code = code
         self._lasti = lasti
+        self._begun = False
+        # As on the class: what the short ways read is faster on the instance.
+        self._loan = self._copy = None
+        self._plain = True
 
-    def __await__(self) -> Generator[Any, None, Lease]:
-        return self._begin().__await__()
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self.__aenter__().__await__()
 
-    async def __aenter__(self) -> Lease:
-        self._lease = lease = self._hit() or await self._acquire()
-        return lease
+    async def __aenter__(self) -> Self:
+        if self._begun:
+            if self._loan is None and self._copy is None:
+                raise ConfigError("an acquire is awaited once; ask pool.acquire(...) again")
+            return self  # a lease that is had already
+        self._begun = True
+        acquiring, desk, works = self._acquiring, self._desk, self._works
+        door, lender = acquiring.door, desk.lender
+        loan: Any = None
+        if door.refusal is not None or get_running_loop() is not door.loop:
+            door.check()
+        if (
+            lender is not None
+            and self._asked is NOTHING_ASKED
+            and self._timeout_s != 0
+            and desk.nothing_noted
+        ):
+            # Who asks for nothing in particular is lent what lies ready, or stands in line with a
+            # bell that brings it. What `confirm` says of a free session that nobody suspects is
+            # known without asking it.
+            request, want = f"{works.prefix}{next(works.numbers)}", desk.plain
+            loan = lender.lend(want, request, desk.noted.version, works.make_bell)
+        if loan is None or lender is None:
+            await self._go_the_long_way(None)
+            return self
+        if loan.waits:
+            standing, bell = loan, loan.bell
+            desk.waited += 1
+            desk.waiting[request] = NOTHING_ASKED
+            began = works.stand(request, bell, self._timeout_s)
+            if lender.counts.new:
+                works.on_change(desk.key, lender.counts, None)
+            try:
+                loan = await bell
+            except BaseException:
+                acquiring.leave(desk, request)
+                raise
+            works.silence(request)
+            del desk.waiting[request]
+            # A bell that was rung for another reason brings True, False or None.
+            lent = loan and loan is not True and loan.lease == request
+            if not lent or not desk.nothing_noted or door.refusal is not None:
+                await self._go_the_long_way(First(request, want, None, standing.place, began))
+                return self
+            desk.waits.observe(works.loop.time() - began)
+        else:
+            desk.hits += 1
+        self._loan, self._fence, self._request = loan, loan.fence, request
+        self._since = desk.asked_at = loan.since
+        self._over = False
+        desk.leases[loan.id] = ref(self)
+        if lender.counts.states["idle"] < desk.min_idle:
+            works.on_change(desk.key, lender.counts, None)
+        return self
 
-    def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> Coroutine[Any, Any, None]:
-        return self._lease.__aexit__(kind, error, trace)
-
-    def _hit(self) -> Lease | None:
-        acquiring = self._acquiring
-        acquiring.check()
-        local = acquiring.local
-        if local is None:
-            return None
-        patience_s = FOREVER if self._timeout_s != 0 else 0.0
-        answer = acquiring.hit(local, self._desk, self._asked, patience_s, self._code, self._lasti)
-        if type(answer) is Lease:
-            return answer
-        self._first = cast("First", answer)
-        return None
-
-    async def _begin(self) -> Lease:
-        return self._hit() or await self._acquire()
-
-    async def _acquire(self) -> Lease:
-        return await self._acquiring.lease(
-            self._desk, self._asked, self._timeout_s, self._code, self._lasti, self._first
-        )
+    async def _go_the_long_way(self, first: First | None) -> None:
+        acquiring, asked, timeout_s = self._acquiring, self._asked, self._timeout_s
+        if first is None and (local := self._works.local) is not None:
+            first = acquiring.hit(self, local, asked, FOREVER if timeout_s != 0 else 0.0)
+            if first is None:
+                return
+        await acquiring.obtain(self, asked, timeout_s, first)
 
 
 def _end_earlier(desk: Desk, grant: Grant) -> None:

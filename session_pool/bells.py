@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
 from session_pool.model import FOREVER
 
@@ -33,9 +33,11 @@ class Bells:
         self._lossy = lossy
         self._bells: dict[str, asyncio.Future[bool]] = {}
         self._asking: dict[str, bool] = {}
-        self._order = count(1)
+        self._next = count(1).__next__
         self._deadlines: list[tuple[float, int, asyncio.Future[bool]]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = FOREVER
+        self._many = 64  # deadlines, before those are cleared away that nobody waits for any more
 
     async def wait(self, request: str, until: float, *, alone: bool = False) -> bool:
         """Wait for a request's doorbell; False when `until` (by the loop's clock) came first.
@@ -56,21 +58,43 @@ class Bells:
             alone: only this process rings it, so no doorbell is lost.
         """
         future: asyncio.Future[bool] = self.loop.create_future()
-        self._bells[request] = future
         if self._lossy and not alone:
             until = min(until, self.loop.time() + ASK_AGAIN_S)
+        self._bells[request] = future
         if until != FOREVER:
-            heappush(self._deadlines, (until, next(self._order), future))
-            if self._timer is None or until < self._timer.when():
-                self._set_timer()
+            self._time(future, until)
         return future
+
+    def stand(self, request: str, bell: asyncio.Future[Any], timeout_s: float | None) -> float:
+        """Ring a bell as one under this id, and with False when its time is up.
+
+        Args:
+            request: under which id; to be silenced like any other.
+            bell: somebody else may ring it as well.
+            timeout_s: seconds from now; None for as long as it takes.
+
+        Returns:
+            Now, by the loop's clock.
+        """
+        self._bells[request] = bell
+        now = self.loop.time()
+        if timeout_s is not None:
+            self._time(bell, now + timeout_s)
+        return now
+
+    def _time(self, bell: asyncio.Future[Any], until: float) -> None:
+        deadlines = self._deadlines
+        heappush(deadlines, (until, self._next(), bell))
+        if self._timer is None or until < self._timer_at:
+            self._set_timer()
+        if len(deadlines) > self._many:
+            self._deadlines = [item for item in deadlines if not item[2].done()]
+            heapify(self._deadlines)
+            self._many = 64 + 2 * len(self._deadlines)
 
     def silence(self, request: str) -> None:
         """Wait no more under this id."""
         del self._bells[request]
-        if len(self._deadlines) > 64 + 2 * len(self._bells):
-            self._deadlines = [item for item in self._deadlines if not item[2].done()]
-            heapify(self._deadlines)
 
     def ring(self, request: str) -> None:
         """Wake who waits under this id, if anybody does."""
@@ -98,7 +122,8 @@ class Bells:
         # One timer for all waiters: setting one each would cost more than the rest of waiting.
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.loop.call_at(self._deadlines[0][0], self._time_is_up)
+        self._timer_at = self._deadlines[0][0]
+        self._timer = self.loop.call_at(self._timer_at, self._time_is_up)
 
     def _time_is_up(self) -> None:
         self._timer = None

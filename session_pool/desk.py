@@ -21,7 +21,9 @@ from session_pool.events import (
 )
 from session_pool.model import FOREVER, Counts, PoolKey, Sighting, Sought, Terms
 from session_pool.policy import AgentPolicy
-from session_pool.space import NO_NOTE, Failure, Noted, Want
+from session_pool.rules import lie_ready
+from session_pool.space import NO_NOTE, Failure, Grant, Noted, Refusal, Ticket, Want
+from session_pool.stores.base import LocalStore
 from session_pool.telemetry import Bus, PoolStats, Recorder
 from session_pool.thresholds import scaled, wish
 
@@ -45,6 +47,21 @@ class Asked(NamedTuple):
 NOTHING_ASKED = Asked()
 
 
+class First(NamedTuple):
+    """How far the short way came: a request that stands in line, is refused, or needs a look.
+
+    Attributes:
+        answer: the store's; None where it is to be asked again, since the bell was rung.
+        place, began: of one that has stood in line: its number, and since when by the loop's time.
+    """
+
+    request: str
+    want: Want
+    answer: Grant | Ticket | Refusal | None
+    place: int | None = None
+    began: float | None = None
+
+
 class Desk:
     """What this process knows of one agent.
 
@@ -54,7 +71,7 @@ class Desk:
         policy: the agent's.
         listed: it is in the configuration, so it is kept warm from the start.
         holder: this process.
-        local: leases are without end, since the store ends with the process (B21).
+        local: the store, if it ends with the process: then leases are without end (B21).
         bus: where the news of scaled thresholds, and of a new note, goes.
 
     Attributes:
@@ -62,6 +79,13 @@ class Desk:
         wary: the note says something of sessions that lie ready, so each is judged as it is handed
             out or comes back.
         warming: what calls of `warm` wait for, by the bell of each.
+        plain: the want of who asks for nothing in particular.
+        nothing_noted: the note says nothing that a hand-out has to heed: a free session that is
+            granted is what `rules.confirm` calls ready.
+        timeout_s: the policy's for an acquire; min_idle, max_idle, look_s: of `terms`; here since
+            the short ways read them, and a model's or a named tuple's attributes cost more.
+        lie_ready: its sessions do as a lease ends that nobody did anything with.
+        lender: the short ways of a store in this process; None for one that is awaited.
     """
 
     def __init__(
@@ -72,7 +96,7 @@ class Desk:
         *,
         listed: bool,
         holder: str,
-        local: bool,
+        local: LocalStore | None,
         bus: Bus,
     ) -> None:
         self.name = name
@@ -85,6 +109,7 @@ class Desk:
         self.noted_at = 0.0
         self.wary = False
         self.warming: dict[str, int] = {}
+        self.nothing_noted = True
         self.asked_at: float | None = None
         self.born_with_s: float | None = None
         self.fresh_messages: int | None = None
@@ -100,8 +125,11 @@ class Desk:
         self.hits = 0
         self.waited = self.timeouts = self.created_failed = 0
         self.plain: Want
+        self.lie_ready: bool
+        self.timeout_s = policy.acquire_timeout_s
         self._holder = holder
-        self._ttl_s = FOREVER if local else policy.lease_ttl_s
+        self.lender = local.lender(key) if local is not None else None
+        self._ttl_s = FOREVER if local is not None else policy.lease_ttl_s
         self._bus = bus
         self._adapt()
 
@@ -121,6 +149,7 @@ class Desk:
         was, self.noted, self.noted_at = self.noted, noted, now
         note = noted.note
         self.wary = note.early_death_s is not None or note.recycled > 0 or note.drained
+        self.nothing_noted = not self.wary and note.failure is None and noted.open
         if noted.version <= was.version:  # an answer that was overtaken, or another epoch's
             return
         if note.recycled > was.note.recycled:
@@ -239,6 +268,12 @@ class Desk:
 
     def _adapt(self) -> None:
         terms = self.terms
+        self.lie_ready = lie_ready(terms)
+        self.min_idle, self.max_idle, self.look_s = (
+            terms.min_idle,
+            terms.max_idle,
+            terms.verify_after_s,
+        )
         self.plain = Want(
             self.key,
             self._holder,

@@ -118,6 +118,6 @@ class Desks:
             policy,
             listed=listed,
             holder=works.holder,
-            local=works.local is not None,
+            local=works.local,
             bus=works.bus,
         )

@@ -9,61 +9,61 @@ from __future__ import annotations
 import warnings
 from collections.abc import Coroutine
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from types import CodeType
 from typing import Any, Literal, cast
 from weakref import ref
-
-import anyio
 
 from session_pool.desk import Desk
 from session_pool.errors import LeaseLost, StoreUnavailable
 from session_pool.events import LeaseDropped, LeaseEnded
 from session_pool.lapse import MARGIN, Renewal
-from session_pool.model import FOREVER, Entry, Facts, Session
+from session_pool.model import FOREVER, Entry, Facts
 from session_pool.notes import tell
-from session_pool.rules import Ending, ended, lies_ready
+from session_pool.particulars import Particulars
+from session_pool.rules import Ending, ended
 from session_pool.space import Done, Grant, Held, Put
+from session_pool.stores.base import LocalStore
 from session_pool.works import TELL_S, Works
 
 Said = Literal["used", "unused", "discard"]
 
 
-class Holding:
-    """A session held exclusively, until it is given back (B1, B21).
+class Holding(Particulars):
+    """A session held exclusively, from when it is had until it is given back (B1, B21).
 
     Args:
         works: the pool's means.
         desk: the agent's.
-        grant: what the store granted.
         code, lasti: where it was acquired, kept cheaply and read only if somebody asks.
     """
 
     # What most leases never change stands on the class: a hit makes only what somebody asked for.
-    _lost: anyio.Event | None = None
     _said: Said = "used"
     _worn: str | None = None
-    _over = _seen = _used = _gone = _in_flight = False
-    _plain = True  # nobody did anything with it that could change how it ends
+    _used = _gone = _in_flight = False
     _ends = FOREVER  # by the pool's clock: from then on it is not used, whatever the store says
     _unsaid = False  # the store does not know yet what its holder did
 
-    def __init__(self, works: Works, desk: Desk, grant: Grant, code: CodeType, lasti: int) -> None:
+    def __init__(self, works: Works, desk: Desk, code: CodeType, lasti: int) -> None:
         self._works = works
         self._desk = desk
-        self._entry = entry = grant.entry
-        self._place = grant.place
         self._code = code
         self._lasti = lasti
+
+    def holds(self, grant: Grant) -> None:
+        """It is held from now on: what the store granted."""
+        self._copy, self._place = grant.entry, grant.place
+        entry = grant.entry
         # A store in this process goes by the same clock, so the grant's instant needs no reading.
-        self._since = entry.since if works.local is not None else works.clock()
-        desk.leases[entry.id] = ref(self)
+        self._since = entry.since if self._works.local is not None else self._works.clock()
+        self._over = False
+        self._desk.leases[entry.id] = ref(self)
 
     def goes_on(self, grant: Grant, asked_at: float) -> None:
         """Go on with another session under the same lease; `asked_at` as for `begins`."""
         self._over = self._seen = self._used = self._gone = self._in_flight = self._unsaid = False
         self._worn = None
-        self._entry, self._place = grant.entry, grant.place
+        self._entry, self._place, self._loan = grant.entry, grant.place, None
         self._since = self._works.clock()
         self._desk.leases[grant.entry.id] = ref(self)
         if self._works.local is None:
@@ -120,114 +120,6 @@ class Holding:
         """It has been given back, or was lost."""
         return self._over
 
-    @property
-    def _facts(self) -> Facts:
-        return self._entry.facts
-
-    # ------------------------------------------------------------------ what it is
-
-    @property
-    def rid(self) -> str:
-        """The session's RID. Reading it counts as possible use by another client (B4)."""
-        self._seen, self._plain = True, False
-        return self._entry.rid
-
-    @property
-    def session(self) -> Session:
-        """The session as last seen. Reading it counts as possible use by another client (B4)."""
-        self._seen, self._plain = True, False
-        return cast("Session", self._facts.session)  # set at its creation, kept ever since
-
-    @property
-    def agent_rid(self) -> str:
-        """The agent's RID."""
-        return self._desk.rid
-
-    @property
-    def agent_version(self) -> str:
-        """The version the session was created with, `major.minor`."""
-        return self._entry.agent_version
-
-    @property
-    def conversation(self) -> str | None:
-        """The conversation the session is bound to."""
-        return self._entry.conversation
-
-    @property
-    def principal(self) -> str:
-        """Whose token made and uses the session."""
-        return self._desk.key.principal
-
-    @property
-    def lease_id(self) -> str:
-        """An unguessable name of this lease (B29)."""
-        return self._works.hidden(self._entry.lease)
-
-    @property
-    def fence(self) -> int:
-        """A number that grows at each hand-out of this session (B1)."""
-        return self._entry.fence
-
-    @property
-    def expires_at(self) -> datetime:
-        """When the session ends, as estimated, by this machine's wall clock."""
-        return datetime.now(UTC) + timedelta(seconds=self.remaining_s())
-
-    def remaining_s(self) -> float:
-        """Seconds until the session ends, as estimated; negative once it is past that (B16)."""
-        return self._entry.expires - self._entry.since - (self._works.clock() - self._since)
-
-    @property
-    def is_new(self) -> bool:
-        """The session has seen no exchange yet, as far as the pool knows (B5)."""
-        return self._facts.exchanges == 0
-
-    @property
-    def generation(self) -> int:
-        """1 for a conversation's first session, one more for each that followed."""
-        return self._facts.generation
-
-    @property
-    def replaces(self) -> str | None:
-        """RID of the session that this one followed in its conversation."""
-        return self._facts.replaces
-
-    @property
-    def replace_reason(self) -> str | None:
-        """Why that one was replaced: "gone", "context_size", "park_timeout", …"""
-        return self._facts.replace_reason
-
-    @property
-    def context_is_lost(self) -> bool:
-        """The conversation said something that this session does not know, unacknowledged."""
-        return not self._facts.accepted
-
-    @property
-    def lost(self) -> anyio.Event:
-        """Set when the lease has ended against the holder's will (B21)."""
-        if self._lost is None:
-            self._lost = anyio.Event()
-        return self._lost
-
-    @property
-    def where(self) -> str:
-        """The line that acquired it, as `file:line`."""
-        positions = list(self._code.co_positions())
-        at = self._lasti // 2
-        line = positions[at][0] if at < len(positions) else self._code.co_firstlineno
-        return f"{self._code.co_filename}:{line}"
-
-    @property
-    def held_s(self) -> float:
-        """Seconds since it was acquired."""
-        return self._works.clock() - self._since
-
-    def __repr__(self) -> str:
-        state = "over" if self._over else "held"
-        if self._lost is not None and self._lost.is_set():
-            state = "lost"
-        return f"<Lease {state} of {self._entry.rid} for {self._desk.name}>"
-
     # ------------------------------------------------------------------ the end
 
     def mark_unused(self) -> None:
@@ -260,25 +152,15 @@ class Holding:
         """End the lease; the answer is what is still to be awaited, if the store is."""
         if self._over:
             return None
+        desk, works, local = self._desk, self._works, self._works.local
+        if self._plain and not broken and said == "used" and local is not None:
+            if self.laid_back():
+                return None
+            self._over = True
+            if self._lie_down(local):
+                return None
         self._over = True
-        desk, works, entry = self._desk, self._works, self._entry
-        local = works.local
-        if self._plain and local is not None and not (broken or desk.wary) and said == "used":
-            # The short way of the same rules, for what nobody did anything with.
-            terms = desk.terms
-            if lies_ready(entry, terms):
-                look_s = terms.verify_after_s
-                counts = local.give_back_nowait(
-                    desk.key, entry.id, entry.fence, entry.lease + ".", "idle", look_s
-                )
-                if counts is not None:
-                    del desk.leases[entry.id]
-                    now = works.clock()
-                    desk.held.observe(now - self._since)
-                    due_at = min(entry.fresh_until, now + look_s)
-                    if due_at < works.wake_at or not works.quiet(counts, terms):
-                        works.on_change(desk.key, counts, due_at - now)
-                    return None
+        entry = self._entry
         put = self._ended(said, broken=broken)
         self._forget()
         desk.held.observe(works.clock() - self._since)
@@ -286,6 +168,48 @@ class Holding:
         if put.state not in ("idle", "parked"):
             tell(works, desk, put, entry)
         return given_back
+
+    def laid_back(self) -> bool:
+        """End the lease at once if nobody did anything with it, and its session may lie ready.
+
+        The same end as by `_give_back`, the short way; False, with nothing done, where it is not
+        as plain as that.
+        """
+        loan, desk = self._loan, self._desk
+        if loan is None or desk.wary or not (self._plain and desk.lie_ready):
+            return False
+        lender: Any = desk.lender
+        if not lender.take_back(loan, self._fence, desk.look_s):
+            return False
+        self._over = True
+        del desk.leases[loan.id]
+        works, counts, now = self._works, lender.counts, loan.since
+        desk.held.observe(now - self._since)
+        if (
+            loan.deadline < works.wake_at
+            or counts.new
+            or works.watchers
+            or counts.states["idle"] > desk.max_idle
+        ):
+            works.on_change(desk.key, counts, loan.deadline - now)
+        return True
+
+    def _lie_down(self, local: LocalStore) -> bool:
+        # Likewise for what was granted the long way.
+        desk, works, entry = self._desk, self._works, self._entry
+        if desk.wary or not desk.lie_ready or entry.conversation is not None:
+            return False
+        look_s, op = desk.terms.verify_after_s, entry.lease + "."
+        counts = local.give_back_nowait(desk.key, entry.id, entry.fence, op, "idle", look_s)
+        if counts is None:
+            return False
+        del desk.leases[entry.id]
+        now = works.clock()
+        desk.held.observe(now - self._since)
+        due_at = min(entry.fresh_until, now + look_s)
+        if due_at < works.wake_at or not works.quiet(counts, desk.terms):
+            works.on_change(desk.key, counts, due_at - now)
+        return True
 
     def _ended(self, said: Said, *, broken: bool = False, worn: str | None = None) -> Put:
         how = Ending(
@@ -309,6 +233,7 @@ class Holding:
         if self._ends != FOREVER and self._ends <= self._works.clock():
             self.lose("it was not renewed in time")
         if self._over:
+            _ = self._entry  # or it was never held, and says so
             raise LeaseLost(
                 f"this lease of {self._desk.name} is over; acquire another one to go on"
             )

@@ -12,7 +12,6 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, cast
 
-from session_pool.desk import Desk
 from session_pool.errors import (
     ConfigError,
     ContextLost,
@@ -54,21 +53,6 @@ class Lease(Holding):
     _lock: asyncio.Lock | None = None
     _stream: ExchangeStream | None = None
     last_exchange: Exchange | None = None
-
-    @property
-    def desk(self) -> Desk:
-        """The agent's desk."""
-        return self._desk
-
-    @property
-    def pinned_version(self) -> str | None:
-        """The version asked for by number, or None for the latest published."""
-        return self._entry.agent_version if self._entry.pinned else None
-
-    @property
-    def place(self) -> int:
-        """The number in line it was granted at; kept if its session has to be replaced (B6)."""
-        return self._place
 
     # ------------------------------------------------------------------ exchanges
 
@@ -242,6 +226,8 @@ class Lease(Holding):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is None and self.laid_back():
+            return
         try:
             if self._stream is not None:
                 await self._close_stream()

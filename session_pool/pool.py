@@ -17,13 +17,14 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from session_pool import forks
-from session_pool.acquire import Acquiring, Acquisition, asking
+from session_pool.acquire import Acquiring, Acquisition, AskedLease, asking
 from session_pool.agent import Agent, checked
 from session_pool.closing import CLOSING, Closing, let_go
 from session_pool.conversation import Conversation, Key
 from session_pool.creator import Creator
 from session_pool.desk import NOTHING_ASKED, Desk
 from session_pool.desks import PRINCIPAL, Desks
+from session_pool.door import Door
 from session_pool.errors import ConfigError, PoolClosed
 from session_pool.foundry import (
     Api,
@@ -111,8 +112,7 @@ class SessionPool(Verbs):
         asked = (limits or RequestLimits()).model_dump(exclude_none=True)
         self._limits = preset_for(auth)._replace(**asked)
         self._bus = Bus()
-        # Why nothing is handed out. A text: an error raised for many collects all their tracebacks.
-        self._refusal: str | None = "the pool is not open; use `async with`, or await pool.open()"
+        self._door = Door("the pool is not open; use `async with`, or await pool.open()")
         self._named: dict[str, Desk] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -135,7 +135,7 @@ class SessionPool(Verbs):
         return cls(**load(path, **overrides).arguments)
 
     def __repr__(self) -> str:
-        state = "open" if self._refusal is None else "closed" if self._closing else "not open"
+        state = "open" if self._door.refusal is None else "closed" if self._closing else "not open"
         return f"<SessionPool of {self._host}, {state}>"
 
     # ------------------------------------------------------------------ opening and closing
@@ -154,7 +154,7 @@ class SessionPool(Verbs):
         """
         if self._loop is not None:
             raise PoolClosed("a pool is opened once; make another one")
-        self._loop = asyncio.get_running_loop()
+        self._loop = self._door.loop = asyncio.get_running_loop()
         clock, at = clock_of(self._loop), self._store_at
         store = open_store(at, clock=clock, realm=self._host) if isinstance(at, str) else at
         clock = store.clock if isinstance(store, LocalStore) else clock
@@ -163,12 +163,14 @@ class SessionPool(Verbs):
         works.on_change = self._changed
         self._desks = desks = Desks(works, self._host, self._policy, self._agents)
         self._named = desks.by_name
-        self._acquiring = Acquiring(works, self._check, self._refused)
+        self._acquiring = Acquiring(works, self._door)
         self._creator = Creator(works, desks.all, self._rewish)
         self._keeper = Keeper(
             works, desks.at, desks.all, Orphans(works, sole_owner=self._sole_owner)
         )
-        self._operator = Operator(works, desks, self._keeper, self._creator.attend, self._check)
+        self._operator = Operator(
+            works, desks, self._keeper, self._creator.attend, self._door.check
+        )
         try:
             await store.open()
             works.epoch = store.epoch  # nothing is held yet that it could have forgotten
@@ -176,7 +178,7 @@ class SessionPool(Verbs):
             await self._api.open()
             counted = [(desk, *await store.read(desk.key)) for desk in desks.all()]
         except BaseException:  # cancelled, or the store cannot be used: nothing may stay open
-            self._refusal = "the pool could not be opened; make another one"
+            self._door.refusal = "the pool could not be opened; make another one"
             self._closing = works.spawn(let_go(works), "close")
             await asyncio.shield(self._closing)
             raise
@@ -187,7 +189,7 @@ class SessionPool(Verbs):
             works.supervise(Sharer(works, self._limits, self._host, self._creator).run, "shares")
         for number, work in enumerate(self._api.background()):
             self._endless.add(works.supervise(work, f"background {number}"))
-        self._refusal = None
+        self._door.refusal = None
         forks.tell(self)
         for desk, counts, noted in counted:
             desk.take_note(noted, works.clock())
@@ -203,13 +205,13 @@ class SessionPool(Verbs):
         Args:
             timeout: seconds to wait for leases and creations.
         """
-        if self._loop is None or (self._refusal is not None and self._closing is None):
-            self._refusal = self._refusal or "the pool is closed"
+        if self._loop is None or (self._door.refusal is not None and self._closing is None):
+            self._door.refusal = self._door.refusal or "the pool is closed"
             return
         if self._closing is None:
-            self._check()
+            self._door.check()
             self._works.watchers.add(CLOSING)
-            self._refusal = "the pool is closed; nothing is handed out any more"
+            self._door.refusal = "the pool is closed; nothing is handed out any more"
             closing = Closing(works := self._works, self._desks, self._creator, self._keeper)
             self._closing = works.spawn(closing.run(self._endless, timeout), "close")
         await asyncio.shield(self._closing)
@@ -258,9 +260,9 @@ class SessionPool(Verbs):
         Cancelling it loses nothing: a place in line is given up, and a session on its way goes to
         the next or becomes idle (B9, B23).
         """
-        desk = (self._refusal is None and self._named.get(agent)) or self._desk(agent)
+        desk = (self._door.refusal is None and self._named.get(agent)) or self._desk(agent)
         if timeout is None:
-            timeout = desk.policy.acquire_timeout_s
+            timeout = desk.timeout_s
         elif not timeout >= 0:  # a NaN is not either
             raise ConfigError("timeout must not be negative; 0 never waits")
         asked = NOTHING_ASKED
@@ -269,7 +271,7 @@ class SessionPool(Verbs):
             if conversation is not None:
                 self._warn_of_memory()
         caller = sys._getframe(1)
-        return Acquisition(self._acquiring, desk, asked, timeout, caller.f_code, caller.f_lasti)
+        return AskedLease(self._acquiring, desk, asked, timeout, caller.f_code, caller.f_lasti)
 
     def conversation(self, agent: str, key: Key) -> Conversation:
         """The handle of one dialogue: `ask`, `stream`, `start_over`, `forget`.
@@ -296,7 +298,7 @@ class SessionPool(Verbs):
             PoolClosed: it was never opened.
         """
         if self._loop is None:
-            raise PoolClosed(self._refusal or "the pool is not open")
+            raise PoolClosed(self._door.refusal or "the pool is not open")
         desks = self._desks.all() if agent is None else [self._desks.of(agent)]
         self._desks.figures.asked()
         if (local := self._works.local) is not None:  # else they are those of its last answer
@@ -323,7 +325,7 @@ class SessionPool(Verbs):
             self._keeper.poke(deadline_in_s)
         for bell in self._works.watchers:
             self._works.ring(bell)
-        if self._refusal is not None:
+        if self._door.refusal is not None:
             return
         if desk.stranger:
             return
@@ -339,27 +341,16 @@ class SessionPool(Verbs):
             log.warning(MEMORY_ENDS)
 
     def _desk(self, agent: str) -> Desk:
-        self._check()
+        self._door.check()
         return self._desks.of(agent)
 
     def _rewish(self, desk: Desk) -> None:
         for request in tuple(desk.waiting):
             self._works.ring(request)
 
-    def _check(self) -> None:
-        if self._refusal is not None:
-            raise PoolClosed(self._refusal)
-        if asyncio.get_running_loop() is not self._loop:
-            raise PoolClosed(
-                "this pool was opened in another event loop; open one in each loop that uses it"
-            )
-
     def forked(self) -> None:
         """Refuse: this is the child of a process that opened it."""
-        self._refusal = (
+        self._door.refusal = (
             f"this pool was opened before a fork (now in process {os.getpid()}); open one after "
             "the fork, in each process"
         )
-
-    def _refused(self) -> PoolClosed | None:
-        return None if self._refusal is None else PoolClosed(self._refusal)

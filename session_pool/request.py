@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 from session_pool.bells import ASK_AGAIN_S, TICK_S
 from session_pool.confirming import look
-from session_pool.desk import Asked, Desk, error_of
+from session_pool.desk import Asked, Desk, First, error_of
 from session_pool.errors import (
     AcquireTimeout,
     PoolClosed,
@@ -40,14 +40,6 @@ LAST_LOOK_S: Final = 0.005
 """The least time kept for the last look, which has to be over when the time is up (B7)."""
 
 
-class First(NamedTuple):
-    """How far the short way came: a request that stands in line, is refused, or needs a look."""
-
-    request: str
-    want: Want
-    answer: Grant | Ticket | Refusal
-
-
 class Request:
     """One acquire on its way.
 
@@ -65,8 +57,7 @@ class Request:
 
     _ticket: Ticket | None = None
     _rung = False
-    _took_s = 0.0  # the store's last answer: the last look has to begin that much earlier
-    asked_at = 0.0
+    _took_s = asked_at = 0.0  # the store's last answer: the last look begins that much earlier
 
     def __init__(
         self,
@@ -81,9 +72,11 @@ class Request:
         self._refusal = refusal
         self._desk = desk
         self._asked = asked
-        self._began = works.loop.time()
+        now, began = works.loop.time(), None if first is None else first.began
+        self._began = now if began is None else began
         self._deadline = FOREVER if timeout_s is None else self._began + timeout_s
-        self._last_look = timeout_s == 0
+        late = began is not None and now >= self._deadline - TICK_S
+        self._waited, self._last_look = began is not None, late or timeout_s == 0
         self._first = first
         self._id = first.request if first is not None else ""
 
@@ -98,12 +91,14 @@ class Request:
             own_only: take what the conversation has, or nothing.
         """
         works, desk, first = self._works, self._desk, self._first
-        answer = first.answer if first is not None else None
+        answer, place = (None, place) if first is None else (first.answer, first.place)
         desk.asking.add(self)
         try:
             if first is None:
                 desk.asked_at = works.clock()
             want = self._want(own_only) if first is None else first.want
+            if first is not None and answer is None:
+                want = self._wish_again(want, own_only)
             while True:
                 if answer is None:
                     self._check_open()
@@ -125,16 +120,14 @@ class Request:
                     self._refused(answer)
                 elif type(answer) is Ticket:
                     await self._wait(answer, own_only)
-                    if self._want(own_only) != want:
-                        # What it may wish for has changed: it asks anew, at its place.
-                        works.withdraw(desk.key, self._id, for_s=PATIENCE_S)
-                        place, self._id = answer.place, ""
+                    want = self._wish_again(want, own_only)
+                    place = place if self._id else answer.place
                 if not self._id:
                     want = self._want(own_only)
                 answer = None
         except BaseException:
-            # Nobody has seen its RID: out of the line, or back with what it was granted.
-            # What a store that is away is not told ends by itself, the place or the lease.
+            # Nobody has seen its RID: out of the line, or back with what it was granted. What a
+            # store that is away is not told ends by itself, the place or the lease.
             lapses_in_s = max(PATIENCE_S, desk.policy.lease_ttl_s)
             if self._id:
                 works.withdraw(desk.key, self._id, for_s=lapses_in_s)
@@ -156,6 +149,14 @@ class Request:
     def _want(self, own_only: bool) -> Want:
         want = self._desk.want(self._asked)
         return want._replace(own_only=True) if own_only else want
+
+    def _wish_again(self, want: Want, own_only: bool) -> Want:
+        # Where what it may wish for has changed meanwhile, it asks anew, at its place.
+        wanted = self._want(own_only)
+        if wanted != want:
+            self._works.withdraw(self._desk.key, self._id, for_s=PATIENCE_S)
+            self._id = ""
+        return wanted
 
     async def _take(
         self, want: Want, place: int | None, instead: Put | None
@@ -245,9 +246,8 @@ class Request:
             self._fail_fast(ticket.needs)
         if not desk.noted.open and desk.noted.version == ticket.note_version:
             raise self._paused()
-        if self._ticket is None:
-            desk.waited += 1
-        self._ticket = ticket
+        desk.waited += not self._waited
+        self._waited, self._ticket = True, ticket
         desk.waiting[request] = self._asked
         if ticket.counts.new:
             works.on_change(desk.key, ticket.counts, None)

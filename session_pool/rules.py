@@ -252,12 +252,13 @@ class Ending(NamedTuple):
     worn: str | None = None
 
 
-def lies_ready(entry: Entry, terms: Terms) -> bool:
-    """Whether a lease that nobody did anything with ends in `idle`, to be looked at as verified.
+def lie_ready(terms: Terms) -> bool:
+    """Whether sessions of no conversation, with which nobody did anything, end in `idle`.
 
-    The one case of `ended` that is worth a short way of its own: nothing of the entry changes.
+    The one case of `ended` that is worth a short way of its own: nothing of the entry changes. It
+    is looked at as verified (`verify_after_s`).
     """
-    return entry.conversation is None and terms.reuse == "anyone"
+    return terms.reuse == "anyone"
 
 
 def ended(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from session_pool.desk import Desk
+from session_pool.door import Door
 from session_pool.errors import ConfigError
 from session_pool.operating import Operator
 
@@ -20,7 +21,7 @@ class Verbs:
     `ready` and `warm`, which only wait no more.
     """
 
-    _check: Callable[[], None]
+    _door: Door
     _desk: Callable[[str], Desk]
     _operator: Operator
 
@@ -37,7 +38,7 @@ class Verbs:
             PoolClosed: the pool is closed.
             StoreUnavailable: the store was away until then.
         """
-        self._check()
+        self._door.check()
         await self._operator.ready(timeout)
 
     async def warm(self, agent: str, n: int, timeout: float | None = None) -> None:
@@ -124,5 +125,5 @@ class Verbs:
                 this pool knows.
             PoolClosed, StoreUnavailable: as `pause`.
         """
-        self._check()
+        self._door.check()
         await self._operator.evict(rid, force=force)

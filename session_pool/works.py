@@ -73,6 +73,7 @@ class Works(Bells):
         wake_at: when upkeep wakes up next, by `clock`; 0 while it is awake.
         limits: by what a store's answers are waited for.
         watchers: bells of those who want to hear of every change, however small.
+        prefix, numbers: what the ids of requests are made of (`next_id`).
     """
 
     def __init__(self, store: Store, paced: Paced, bus: Bus, clock: Callable[[], float]) -> None:
@@ -95,10 +96,12 @@ class Works(Bells):
         self.on_change: Callable[[PoolKey, Counts, float | None], None] = lambda *_: None
         self.limits = Limits(self.loop)
         self._away_since = 0.0
-        self._numbers = count(1)
+        self.prefix = f"{self.holder}-"
+        self.numbers = count(1)
         self._secret = secrets.token_bytes(16)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._writes: set[asyncio.Task[Any]] = set()
+        self.make_bell = self.loop.create_future
         self._step = random.random()  # noqa: S311  # spacing, not secrecy
         self._unwatch = store.watch(self.ring)
 
@@ -106,7 +109,7 @@ class Works(Bells):
 
     def next_id(self) -> str:
         """A request id that no other process makes."""
-        return f"{self.holder}-{next(self._numbers)}"
+        return f"{self.prefix}{next(self.numbers)}"
 
     def hidden(self, text: str) -> str:
         """A short keyed hash: the same text looks the same within this pool, and says no more."""

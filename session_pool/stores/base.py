@@ -30,6 +30,7 @@ from session_pool.space import (
     Ticket,
     Want,
 )
+from session_pool.stores.lending import Lender
 
 Ring = Callable[[str], None]
 """A doorbell: called with the id of a request that should ask again (a grant, or news)."""
@@ -228,6 +229,9 @@ class LocalStore(Protocol):
         with nothing done, where the lease is over or this request was done before. Then ask
         `put_nowait`, which says why.
         """
+
+    def lender(self, key: PoolKey) -> Lender:
+        """The short ways of one key, for as long as the store is there."""
 
     def withdraw_nowait(self, key: PoolKey, request: str) -> Counts:
         """`Store.withdraw` at once. Its counts are live."""

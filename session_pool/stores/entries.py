@@ -165,16 +165,52 @@ class Entries:
             row.conversation = conversation
             self._bound[conversation] = row
 
+    def lend(
+        self, version: str | None, least_expires: float, holder: str, lapses: float, request: str,
+        place: int, now: float,
+    ) -> Row | None:  # fmt: skip
+        """`free` and `lease`, for somebody without a conversation, in one step."""
+        only, count = self._only, self.count
+        if version is None and only is not None:
+            row = only.first(least_expires)
+        else:
+            row = self.free(version, least_expires)
+        if row is None:
+            return None
+        was = row.state
+        row.hand = (was, row.deadline, place, None)
+        row.state = "leased"
+        row.version += 1
+        row.fence += 1
+        row.holder = holder
+        row.lease = row.op = request
+        row.lapses = row.deadline = lapses
+        row.since = now
+        count[was] -= 1
+        count["leased"] += 1
+        self.leases[request] = row
+        return row
+
+    def lay_back(self, row: Row, deadline: float, now: float) -> None:
+        """`give_back` as idle, for what no conversation has, in one step."""
+        count = self.count
+        del self.leases[row.lease]
+        count["leased"] -= 1
+        count["idle"] = count.get("idle", 0) + 1
+        row.state = "idle"
+        row.version += 1
+        row.holder = row.lease = row.op = ""
+        row.lapses = FOREVER
+        row.deadline = deadline
+        row.since = now
+        row.hand = None
+        if row.shelf is None:
+            self._shelve(row)
+
     def hand_over(
-        self,
-        row: Row,
-        deadline: float,
-        holder: str,
-        ttl_s: float,
-        request: str,
-        place: int,
+        self, row: Row, deadline: float, holder: str, lapses: float, request: str, place: int,
         now: float,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """`give_back` as idle, then `lease` to somebody without a conversation, in one step."""
         leases = self.leases
         del leases[row.lease]
@@ -184,7 +220,7 @@ class Entries:
         row.fence += 1
         row.holder = holder
         row.lease = row.op = request
-        row.lapses = row.deadline = now + ttl_s
+        row.lapses = row.deadline = lapses
         row.since = now
 
     def give_back(self, row: Row, state: State, op: str, now: float) -> None:

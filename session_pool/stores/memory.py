@@ -102,6 +102,10 @@ class MemoryStore:
         counter = self._counters.get(key) or self._counter(key)
         return counter.give_back(entry_id, fence, op, state, deadline_in_s, self._clock())
 
+    def lender(self, key: PoolKey) -> Counter:
+        """See `LocalStore.lender`."""
+        return self._counter(key)
+
     def withdraw_nowait(self, key: PoolKey, request: str) -> Counts:
         """See `Store.withdraw`."""
         return self._counter(key).withdraw(request, self._clock())
@@ -236,7 +240,7 @@ class MemoryStore:
     def _counter(self, key: PoolKey) -> Counter:
         counter = self._counters.get(key)
         if counter is None:
-            counter = Counter(key, self._rows, self._deadlines, self._bells)
+            counter = Counter(key, self._rows, self._deadlines, self._bells, self._clock)
             self._counters[key] = counter
         return counter
 

@@ -40,6 +40,7 @@ class Row:
 
     __slots__ = (*Entry._fields, "hand", "key", "queued", "shelf")
 
+    waits: Final = False  # as a `Loan`
     state: State
     conversation: str | None
 
@@ -80,6 +81,11 @@ class Row:
                 self.fresh_until, self.expires, self.deadline, self.facts, self.op,
             ),
         )  # fmt: skip
+
+    @property
+    def place(self) -> int:
+        """The number under which it was handed out."""
+        return self.hand[2] if self.hand is not None else 0
 
     def alive(self, request: str, now: float) -> bool:
         """Whether that request holds it."""

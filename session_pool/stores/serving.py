@@ -16,7 +16,7 @@ from session_pool.space import NO_NOTE, Done, Grant, Guard, NotDone, Note, Noted
 from session_pool.stores.deadlines import Deadlines
 from session_pool.stores.entries import Entries
 from session_pool.stores.rows import Row
-from session_pool.stores.waiting import Waiter, Waiting
+from session_pool.stores.waiting import Waiter, Waiting, Where
 
 Need = Literal["new", "own", "room"]
 
@@ -33,6 +33,7 @@ class Serving:
         rows: the rows of all keys by entry id.
         deadlines: of all keys.
         bells: each is told the request of every waiter that should ask again; must not call back.
+        clock: the store's, for the short ways.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Serving:
         rows: dict[str, Row],
         deadlines: Deadlines,
         bells: list[Callable[[str], None]],
+        clock: Callable[[], float],
     ) -> None:
         self.key = key
         self.note_version = 0
@@ -50,6 +52,13 @@ class Serving:
         self._rows = rows
         self._deadlines = deadlines
         self._bells = bells
+        self._clock = clock
+        # The want that was asked for last the short way, taken apart.
+        self.plain: Want | None = None
+        self.holder, self.most, self.longest = "", 0, 0
+        self.version: str | None = None
+        self.wish_s = self.ttl_s = 0.0
+        self.where: Where = (None, 0.0)
         self._asking = ""
         self._cap = 0
         self._max_waiting = 0
@@ -142,6 +151,14 @@ class Serving:
         return "new" if own is None else "own"
 
     def _tell(self, waiter: Waiter) -> None:
+        bell = waiter.bell
+        if bell is not None:
+            waiter.bell = None  # it is spent: from now on it is a request like any other
+            if not bell.done():
+                if waiter.row is not None:  # in this process an answer is not lost on its way
+                    del self.waiting.by_request[waiter.request]
+                bell.set_result(waiter.row)
+                return
         if waiter.request != self._asking:
             for ring in self._bells:
                 ring(waiter.request)
@@ -169,12 +186,35 @@ class Serving:
         if row is None or not row.held(self.key, fence, op, now):
             return None
         if waiting.lines and state == "idle" and self._hand_over(row, deadline_in_s, now):
-            self._count_waiting()
             return self.counts
         self._give_back(row, op, state, deadline_in_s, now)
         if waiting.by_request:
             self.serve(now)
         return self.counts
+
+    def take_back(self, row: Row, fence: int, deadline_in_s: float) -> bool:
+        """See `Lender.take_back`."""
+        waiting, now = self.waiting, self._clock()
+        if waiting.ends <= now:
+            self.settle(now)
+        if (
+            row.fence != fence
+            or not row.lease  # nobody has it, or it is not there any more
+            or row.lapses <= now
+            or row.conversation is not None
+        ):
+            return False
+        if waiting.lines and self._hand_over(row, deadline_in_s, now):
+            return True
+        at = now + deadline_in_s
+        if row.fresh_until < at:
+            at = row.fresh_until
+        self.entries.lay_back(row, at, now)
+        if at < row.queued:
+            self._deadlines.queue(row, at)
+        if waiting.by_request:
+            self.serve(now)
+        return True
 
     def _hand_over(self, row: Row, deadline_in_s: float, now: float) -> bool:
         # What is given back goes straight to the earliest waiter, where that is plain to see: the
@@ -183,24 +223,43 @@ class Serving:
         if len(waiting.lines) > 1 or row.conversation is not None or not self._open:
             return False
         (line,) = waiting.lines.values()
-        head = line.head()
-        if head is None or entries.count["leased"] > self._cap:
+        head, count = line.plain_head(), entries.count
+        if head is None or count["leased"] > self._cap:
             return False
-        _, holder, conversation, version, wish_s, ttl_s, _, _, _ = head.want
-        if conversation is not None or row.expires < now + wish_s:
+        want = head.want
+        if want is not self.plain:
+            if want.conversation is not None:
+                return False
+            self.know(want)
+        version, least = self.version, now + self.wish_s
+        if row.expires < least or (row.pinned if version is None else row.agent_version != version):
             return False
-        if row.pinned if version is None else row.agent_version != version:
-            return False
-        if entries.free(version, now + wish_s) is not None:  # one that waits for room only
-            return False
-        deadline = min(row.fresh_until, now + deadline_in_s)
-        entries.hand_over(row, deadline, holder, ttl_s, head.request, head.place, now)
-        if row.deadline < row.queued:
-            self._deadlines.queue(row, row.deadline)
-        waiting.step_out(head)
-        head.row = row
-        self._tell(head)
+        if (count.get("idle") or count.get("ageing")) and entries.free(version, least) is not None:
+            return False  # there is one that waits for room only
+        at, lapses, request = now + deadline_in_s, now + self.ttl_s, head.request
+        if row.fresh_until < at:
+            at = row.fresh_until
+        entries.hand_over(row, at, self.holder, lapses, request, head.place, now)
+        if lapses < row.queued:
+            self._deadlines.queue(row, lapses)
+        waiting.step_up(head, line)
+        head.row, bell = row, head.bell
+        if bell is not None and not bell.done():  # as `_tell` does
+            head.bell = None
+            del waiting.by_request[request]
+            bell.set_result(row)
+        else:
+            self._tell(head)
+        self.counts.waiting = waiting.standing
+        if self.counts.new:  # the leased are as many as before, so there cannot be more
+            self._count_waiting()
         return True
+
+    def know(self, want: Want) -> None:
+        """Take a want without a conversation apart: mostly it is the same again."""
+        self.plain = want
+        _, self.holder, _, self.version, self.wish_s, self.ttl_s, self.most, self.longest, _ = want
+        self.where = (self.version, self.wish_s)
 
     def _give_back(
         self, row: Row, op: str, state: State, deadline_in_s: float | None, now: float
@@ -278,7 +337,7 @@ class Serving:
         if self.note_version == version:
             self._note, self._note_since, self._open = note, now, open_
             self.note_version += 1
-            for waiter in self.waiting.by_request.values():
+            for waiter in self.waiting.by_request.values():  # none of whom is granted anything
                 self._tell(waiter)
             self.serve(now)
         return self.noted(now)

@@ -17,6 +17,7 @@ from typing import Final, Literal
 
 from session_pool.model import FOREVER
 from session_pool.space import Want
+from session_pool.stores.lending import Bell
 from session_pool.stores.rows import Row
 
 Where = tuple[str | None, float]
@@ -36,11 +37,15 @@ class Waiter:
         line: in which it can be served; None while nothing it could take can exist.
         row: what it was granted in line and has not fetched yet.
         verdict: why it stands in line no more, though it was granted nothing.
+        bell: its own, into which what it is granted is put; None once that is spent.
     """
 
-    __slots__ = ("line", "patience", "place", "request", "row", "timed", "verdict", "want")
+    __slots__ = ("bell", "line", "patience", "place", "request", "row", "timed", "verdict", "want")
 
-    def __init__(self, want: Want, request: str, place: int) -> None:
+    waits: Final = True  # as a `Standing`
+
+    def __init__(self, want: Want, request: str, place: int, bell: Bell | None = None) -> None:
+        self.bell = bell
         self.want = want
         self.request = request
         self.place = place
@@ -92,6 +97,11 @@ class Line:
             late.append(waiter)
         else:
             heappush(self._early, (waiter.place, waiter))
+
+    def plain_head(self) -> Waiter | None:
+        """`head`, where nobody has come back with an earlier number, or left; else None."""
+        late = self._late
+        return late[0] if late and not self._early and late[0] in self._members else None
 
     def head(self) -> Waiter | None:
         """Whose turn is next."""
@@ -164,6 +174,24 @@ class Waiting:
         line.add(waiter)
         self.promote(conversation)
 
+    def stand_behind(self, waiter: Waiter, line: Line) -> None:
+        """`stand`, for who names no conversation, in the line of its wish that is there already."""
+        self.by_request[waiter.request] = waiter
+        self.standing += 1
+        self.wanting += 1
+        waiter.line = line
+        line._members.add(waiter)  # its number is higher than any before
+        line._late.append(waiter)
+
+    def step_up(self, waiter: Waiter, line: Line) -> None:
+        """`step_out`, for the plain head of the line of a wish, who names no conversation."""
+        self.standing -= 1
+        self.wanting -= 1
+        waiter.line = None
+        line._members.remove(line._late.popleft())
+        if not line._members and line.where is not None:
+            del self.lines[line.where]
+
     def step_out(self, waiter: Waiter) -> None:
         """Leave the line, served or not; the next of its conversation moves up."""
         self.standing -= 1
@@ -230,7 +258,7 @@ class Waiting:
         line.remove(waiter)
         if line.where is not OWN:
             self.wanting -= 1
-        if not len(line) and line.where is not None:
+        if not line._members and line.where is not None:
             del self.lines[line.where]
 
     # ------------------------------------------------------------------ patience

@@ -236,7 +236,7 @@ async def test_an_old_leases_end_does_not_touch_the_next_one_of_its_session(rele
         key = home.pool._desks.of(home.agent).key
         (entry,) = await store.inner.find(key)
         store.inner.put_nowait(change(key, entry, "theirs", "parked", facts=entry.facts))
-        new = await asyncio.create_task(home.pool.acquire(home.agent, conversation="a")._begin())
+        new = await asyncio.create_task(home.lease(conversation="a"))
         assert new.fence > old.fence
         assert old.lost.is_set()
         if released:

@@ -1,0 +1,114 @@
+"""What one key of a store in this process lends, the short ways: no answer is made or fetched.
+
+Each does what `take` and `put` do for the commonest case, and says so where it has none: then
+nothing is done, and the long way is asked. The short ways save what nobody reads: a request that
+is never repeated since its answer cannot be lost, a copy of the entry, a second take by who has
+waited. They know no policy, no more than the long ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+from session_pool.model import Counts, Entry
+from session_pool.space import Want
+
+
+class Bell(Protocol):
+    """What one waiter waits for; a future of the pool's loop is one."""
+
+    def done(self) -> bool:
+        """Whether it was rung, or its waiter is leaving."""
+
+    def set_result(self, loan: Any, /) -> None:
+        """Ring it: with what was lent, or None for news, upon which the waiter asks again."""
+
+
+class Loan(Protocol):
+    """A leased entry as the store has it; it changes as that does.
+
+    Who keeps it remembers `fence` and `lease`: while they are these, it is the same hand-out.
+
+    Attributes:
+        waits: tells it from a `Standing`.
+    """
+
+    @property
+    def waits(self) -> Literal[False]: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def fence(self) -> int: ...
+    @property
+    def lease(self) -> str: ...
+    @property
+    def lapses(self) -> float: ...
+    @property
+    def since(self) -> float: ...
+    @property
+    def deadline(self) -> float: ...
+    @property
+    def place(self) -> int: ...
+
+    def entry(self) -> Entry:
+        """A copy of what it is now."""
+
+
+class Standing(Protocol):
+    """A request that stands in line, with a bell of its own."""
+
+    @property
+    def waits(self) -> Literal[True]: ...
+    @property
+    def place(self) -> int: ...
+    @property
+    def bell(self) -> Bell | None: ...
+
+
+class Lender(Protocol):
+    """One key of a store in this process.
+
+    Attributes:
+        counts: live, always the same object.
+    """
+
+    @property
+    def counts(self) -> Counts: ...
+
+    def lend(
+        self, want: Want, request: str, note_version: int, make_bell: Callable[[], Bell]
+    ) -> Loan | Standing | None:
+        """`LocalStore.take_nowait` of a new request that names no conversation, with all patience.
+
+        A free session is leased as by a take. Where there is none, the request stands in line as
+        by a take, but has a bell of its own: what it is granted in line is put into the bell at
+        the hand-over, and counts as fetched then, but that the caps stay those of who asked last;
+        `withdraw_nowait` undoes it like a hit's. On
+        news the bell is rung with None, and from then on it is a request like any other: it asks
+        again by a take, and is told by the doorbells. A bell that was done already, since its
+        waiter's time is up or it is leaving, is left alone, and the request likewise.
+
+        Args:
+            want: what fits; without a conversation.
+            request: an id that was never used before.
+            note_version: the newest note the asker knows.
+            make_bell: called if it has to wait.
+
+        Returns:
+            The entry; or who stands in line; or None where nothing was done, since it is not as
+            plain as that (the key is closed, the line is full, a newer note is there, the caps are
+            others than those in line were told).
+        """
+
+    def take_back(self, loan: Any, fence: int, deadline_in_s: float) -> bool:
+        """`LocalStore.give_back_nowait` as idle, by who holds the loan itself.
+
+        Args:
+            loan: what was lent.
+            fence: of its hand-out.
+            deadline_in_s: as there.
+
+        Returns:
+            False, with nothing done, where the lease is over or the entry is bound by now.
+        """
