@@ -16,6 +16,7 @@ from tests.docs.generate import GENERATED, ROOT, rendered
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+ALONE = [code for code in PYTHON if not code.startswith("# chat.py")]  # that one: test_sharing
 SHELL = [
     line.strip()
     for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
@@ -34,10 +35,10 @@ def environment(**more: str) -> dict[str, str]:
     return kept | more
 
 
-@pytest.mark.parametrize("number", range(len(PYTHON)))
+@pytest.mark.parametrize("number", range(len(ALONE)))
 async def test_the_code_runs_unchanged(number: int, tmp_path: Path) -> None:
     script = tmp_path / "example.py"
-    script.write_text(PYTHON[number], encoding="utf-8")
+    script.write_text(ALONE[number], encoding="utf-8")
     async with Emulator() as emulator:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -57,14 +58,19 @@ async def test_the_code_runs_unchanged(number: int, tmp_path: Path) -> None:
 
 
 def test_the_code_that_matters_is_short() -> None:
-    chatbot = [line for line in PYTHON[0].splitlines() if line.strip()]
+    chatbot = [line for line in ALONE[0].splitlines() if line.strip()]
     assert len(chatbot) <= 20
 
 
 def test_every_command_is_one_that_is_run_here() -> None:
     known = {"make demo", "make test", "make check"}
     emulator = "session-pool emulator --listen 127.0.0.1:8760"
-    assert set(SHELL) == known | {emulator}
+    sharing = {
+        line for line in SHELL if line.startswith(("export SESSION_POOL_CONFIG", "gunicorn"))
+    }
+    lease = {line for line in SHELL if line.startswith("session-pool lease ")}
+    assert (len(sharing), len(lease)) == (2, 1)  # both run in test_sharing
+    assert set(SHELL) == known | {emulator} | sharing | lease
 
 
 @pytest.mark.parametrize("command", [line for line in SHELL if line.startswith("make ")])
