@@ -148,4 +148,4 @@ async def wiped(url: str, wipe: Callable[[], object]) -> None:
         remote_is_content(ships.emu, {"turns_that_lost_a_living_session"})
         assert ships.emu.audit().turns_that_lost_a_living_session <= usual[0].talks + len(usual)
         all_are_accounted_for(ships.emu, accounts, forgotten=before)
-        workers_are_content(ships)
+        workers_are_content(ships, LOSSES)  # a busy machine may be slower than a lease
