@@ -126,7 +126,8 @@ async def restarted(url: str, restart: Callable[[], object], *, anew: bool) -> N
         await ships.stop()
         accounts = await settled(ships.emu, usual[0])
         remote_is_content(ships.emu)
-        all_are_accounted_for(ships.emu, accounts)
+        # What was given back and not answered is made known once more, and counted as adopted.
+        all_are_accounted_for(ships.emu, accounts, exact=not anew)
         # Who held something goes on, unless the server was away for longer than a lease.
         workers_are_content(ships, LOSSES)
 
