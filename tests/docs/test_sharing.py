@@ -147,13 +147,13 @@ async def rid_of(terminal: Process) -> str:
 
 async def state(url: str, key: PoolKey, rid: str, wanted: str) -> Entry:
     """The entry of a session once it has come into a state; "retired" is not being there."""
-    store = open_store(url, clock=time.monotonic)
+    store = open_store(url, clock=time.monotonic, realm=key.host)
     await store.open()
     last: Entry | None = None
     try:
         async with asyncio.timeout(40):
             while True:
-                found = await store.find(key, rid=rid)
+                found = [it for it in await store.find(key, rid=rid) if it.state != "chore"]
                 if not found:
                     assert wanted == "retired", wanted
                     assert last is not None
