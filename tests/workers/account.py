@@ -30,7 +30,7 @@ LIFETIME_S: Final = 60.0
 """Longer than a fleet is at sea: that a session dies between a look at it and the next words is no
 fault, and no two runs would see the same. What is unused for long is replaced all the same."""
 
-TTL_S: Final = 2.5
+TTL_S: Final = 3.0
 
 POLICY: Final[dict[str, Any]] = {
     # A process that is frozen in the act of sending is a danger to nobody for as long as its
@@ -41,7 +41,7 @@ POLICY: Final[dict[str, Any]] = {
     "max_leased": 20, "acquire_timeout_s": 60.0, "delete_retired": "all",
 }  # fmt: skip
 
-FROZEN_S: Final = 4.0
+FROZEN_S: Final = 5.0
 """Longer than a lease, and shorter than lease and doubt."""
 
 SETTLED_WITHIN_S: Final = 25.0

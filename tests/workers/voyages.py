@@ -126,7 +126,8 @@ async def restarted(url: str, restart: Callable[[], object], *, anew: bool) -> N
         await ships.stop()
         accounts = await settled(ships.emu, usual[0])
         remote_is_content(ships.emu)
-        all_are_accounted_for(ships.emu, accounts)
+        # What was given back and not answered is made known once more, and counted as adopted.
+        all_are_accounted_for(ships.emu, accounts, exact=not anew)
         # Who held something goes on, unless the server was away for longer than a lease.
         workers_are_content(ships, LOSSES)
 
@@ -148,4 +149,4 @@ async def wiped(url: str, wipe: Callable[[], object]) -> None:
         remote_is_content(ships.emu, {"turns_that_lost_a_living_session"})
         assert ships.emu.audit().turns_that_lost_a_living_session <= usual[0].talks + len(usual)
         all_are_accounted_for(ships.emu, accounts, forgotten=before)
-        workers_are_content(ships)
+        workers_are_content(ships, LOSSES)  # a busy machine may be slower than a lease
