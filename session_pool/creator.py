@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from session_pool.claims import Claim, Claims
-from session_pool.desk import Desk, failure_of
+from session_pool.desk import BORN_EXPIRED, Desk, failure_of
 from session_pool.errors import (
     AgentUnavailable,
     AuthError,
@@ -25,11 +25,16 @@ from session_pool.errors import (
     SessionPoolError,
     StoreUnavailable,
 )
-from session_pool.events import CreationFailed, CreationUnsettled, SessionCreated
+from session_pool.events import (
+    CreationFailed,
+    CreationUnsettled,
+    SessionCreated,
+    SessionRetired,
+)
 from session_pool.foundry import Turn, Urgency
 from session_pool.lineage import returned
 from session_pool.model import FOREVER, Counts, Facts, Sighting
-from session_pool.notes import tell, write_note
+from session_pool.notes import write_note
 from session_pool.rules import born, creations, unwanted
 from session_pool.space import Done, Failure, Put
 from session_pool.works import Works
@@ -243,7 +248,7 @@ class Creator:
         desk.creates.observe(took_s)
         desk.creating.pop(claim.id, None)
         if seen.remaining_s <= 0:  # first the note, or the change below would start the next one
-            await self._note_failure(desk, _BORN_EXPIRED)
+            await self._note_failure(desk, BORN_EXPIRED)
         put = born(
             desk.key,
             claim.id,
@@ -261,7 +266,8 @@ class Creator:
             # The store has forgotten that it was under way, or it was given up for lost; that is
             # no reason to lose it (B12, B27). Somebody may have found it meanwhile.
             doubtful = record == "taken" or works.clock() >= claim.ends
-            answer = await works.put(returned(put, works.next_id(), desk.terms, doubtful=doubtful))
+            put = returned(put, works.next_id(), desk.terms, doubtful=doubtful)
+            answer = await works.put(put)
             if record == "taken":
                 await self._claims.drop(claim)
             if not isinstance(answer, Done):
@@ -274,9 +280,11 @@ class Creator:
                 took_s=took_s,
             )
         )
-        born_as = answer.entry if isinstance(answer, Done) else None
-        if born_as is not None and born_as.state == "retiring":
-            tell(works, desk, put, born_as)
+        if put.state == "retiring":
+            reason = (put.facts or Facts()).reason or "retired"
+            works.bus.publish(
+                SessionRetired(agent_rid=desk.rid, session_rid=session.rid, reason=reason)
+            )
         if seen.remaining_s <= 0:
             return
         if desk.noted.note.failure is not None:
@@ -391,10 +399,3 @@ def _urgency(counts: Counts) -> Urgency:
     if counts.new:
         return Urgency.CREATE
     return Urgency.REPLACE if counts.of("ageing") else Urgency.WARM
-
-
-_BORN_EXPIRED = Failure(
-    "agent",
-    "sessions of this agent are born expired: their estimatedExpiresTime is missing or not after "
-    "their updatedTime; check the agent's retention, or report it to the stack's operators",
-)

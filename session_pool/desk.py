@@ -286,6 +286,14 @@ class Desk:
         )
 
 
+BORN_EXPIRED: Final = Failure(
+    "agent",
+    "sessions of this agent are born expired: their estimatedExpiresTime is missing or not after "
+    "their updatedTime; check the agent's retention, or report it to the stack's operators",
+)
+"""What a note says where a creation was of no use."""
+
+
 def failure_of(error: SessionPoolError) -> Failure | None:
     """The error as a note can carry it to other processes; None for one that passes (B10)."""
     if not isinstance(error, Unavailable | AuthError):
