@@ -281,10 +281,9 @@ class Creator:
             )
         )
         if put.state == "retiring":
-            reason = (put.facts or Facts()).reason or "retired"
-            works.bus.publish(
-                SessionRetired(agent_rid=desk.rid, session_rid=session.rid, reason=reason)
-            )
+            why = (put.facts or Facts()).reason or "retired"
+            gone = SessionRetired(agent_rid=desk.rid, session_rid=session.rid, reason=why)
+            works.bus.publish(gone)
         if seen.remaining_s <= 0:
             return
         if desk.noted.note.failure is not None:

@@ -23,9 +23,6 @@ RENEW_S: Final = 5.0
 """Between two requests while nothing changes. It is also how long a process may not know that
 others lack, so it is much shorter than the lease."""
 
-FIRST: Final = 3
-"""The part of a limit asked for at the start is one of so many: a cold start is a burst, and what
-is not used of it is given back a second later."""
 
 HEAD_OF: Final = 10
 """While anything is sent, one of so many of the whole is kept free for what comes next."""
@@ -98,20 +95,22 @@ class Portion:
         for_s: how long the store keeps a share for a process that says nothing.
         usable_s: how long the process uses it: shorter than the above by as long as what was sent
             last goes on counting.
+        first_of: at the start one of so many parts of the limit is asked for; what is not used of
+            it is given back a second later.
 
     Attributes:
         granted: what it has.
         due: something is to be asked whatever is needed.
     """
 
-    def __init__(self, whole: int, *, for_s: float, usable_s: float) -> None:
+    def __init__(self, whole: int, *, for_s: float, usable_s: float, first_of: int) -> None:
         self.whole = whole
         self.for_s = for_s
         self.granted = 0
         self.due = whole > 0
         self.next_at = -math.inf
         self._usable_s = usable_s
-        self._first = math.ceil(whole / FIRST)
+        self._first = math.ceil(whole / first_of)
         self._asked_at = -math.inf
         self._asked_more_at = -math.inf
         self._ends = -math.inf

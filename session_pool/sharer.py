@@ -46,6 +46,11 @@ MINUTE_FOR_S: Final = AT_ONCE_FOR_S + MINUTE_S
 """And a share of the requests in a minute for so much longer: nobody else may have it before the
 last request of a killed process is a minute old."""
 
+FIRST_AT_ONCE: Final = 3
+FIRST_OF_MINUTE: Final = 10
+"""Asked for at the start: one of so many parts. A cold start is a burst of requests at once; of the
+minute it needs less, and a process that dies in its first second keeps that from others longest."""
+
 FLOOR_AT_ONCE: Final = 1
 FLOOR_OF_MINUTE: Final = 100
 """While the store does not answer, a process may send one at once, and this part of a minute's."""
@@ -85,9 +90,15 @@ class Sharer:
         self._creator = creator
         self._names = (f"{host}/{PRINCIPAL}/at once", f"{host}/{PRINCIPAL}/minute")
         self._portions = (
-            Portion(limits.concurrent_requests, for_s=AT_ONCE_FOR_S, usable_s=USABLE_S),
-            Portion(limits.requests_per_minute, for_s=MINUTE_FOR_S, usable_s=USABLE_S),
-        )
+            Portion(
+                limits.concurrent_requests, for_s=AT_ONCE_FOR_S, usable_s=USABLE_S,
+                first_of=FIRST_AT_ONCE,
+            ),
+            Portion(
+                limits.requests_per_minute, for_s=MINUTE_FOR_S, usable_s=USABLE_S,
+                first_of=FIRST_OF_MINUTE,
+            ),
+        )  # fmt: skip
         self._floors = (0, 0)
         self._may_open = True
         self._unheard = False

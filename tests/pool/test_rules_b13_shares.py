@@ -115,11 +115,11 @@ async def test_nodejs_spanner_1432_the_limit_is_not_one_for_each_process(process
 @pytest.mark.parametrize("processes", [2, 8])
 async def test_those_who_all_need_more_than_there_is_share_alike(processes: int) -> None:
     async with town(at_once=16, in_minute=1_000_000, processes=processes) as here:
-        busy = [keep_busy(one, 120, at_once=40) for one in here.processes]
+        busy = [keep_busy(one, 240, at_once=40) for one in here.processes]
         await asyncio.gather(*busy)
         done = sorted(one.done.total() for one in here.processes)
-        assert done[0] >= 0.5 * done[-1], done
-        assert sum(done) >= 0.6 * 16 * 120 / 0.7, done
+        assert done[0] >= 0.6 * done[-1], done  # the first came into all of it at the start
+        assert sum(done) >= 0.6 * 16 * 240 / 0.7, done
 
 
 async def test_a_hot_process_does_not_starve_a_cold_one() -> None:

@@ -18,7 +18,7 @@ from session_pool.stores.base import Store
 from session_pool.stores.open import open_store
 from tests.pool.house import conserve
 from tests.workers.fleet import Fleet, Worker
-from tests.workers.worker import Job
+from tests.workers.worker import LIMITS, Job
 
 AGENTS: Final = {
     name: f"ri.aip-agents..agent.00000000-0000-4000-8000-00000000000{number}"
@@ -101,7 +101,7 @@ async def settled(emu: Emulator, job: Job, *, search: bool = False) -> dict[str,
     async with looking(job.store, emu) as store:
         url, token = emu.url, emu.token
         async with SessionPool(
-            url=url, token=token, store=job.store, agents=agents, sole_owner=True
+            url=url, token=token, store=job.store, agents=agents, limits=LIMITS, sole_owner=True
         ):
             ends = monotonic() + SETTLED_WITHIN_S
             while left := [
@@ -109,7 +109,9 @@ async def settled(emu: Emulator, job: Job, *, search: bool = False) -> dict[str,
             ]:
                 assert monotonic() < ends, f"never settles: {left}"
                 await asyncio.sleep(0.1)  # nobody tells who is not one of the pool's callers
-        async with SessionPool(url=url, token=token, store=job.store, agents=agents) as one:
+        async with SessionPool(
+            url=url, token=token, store=job.store, agents=agents, limits=LIMITS
+        ) as one:
             stats = one.stats()
         conserve(stats)
         found = {

@@ -32,6 +32,10 @@ MIX: Final = {"talk": 11, "once": 5, "unused": 3, "hold": 2, "keep": 1, "cancel"
 """Tasks of each kind: 25."""
 
 
+LIMITS: Final = RequestLimits(requests_per_minute=10_000_000, concurrent_requests=10_000)
+"""Of all processes of a fleet: what one names holds for all on the store (B13)."""
+
+
 class Job(NamedTuple):
     """What a worker is told.
 
@@ -176,9 +180,8 @@ async def work(job: Job) -> None:
     """Open, wait for the word, work, and tell what was seen."""
     policies = {name: AgentPolicy(**fields) for name, (_, fields) in job.agents.items()}
     agents = {name: Agent(rid, policies[name]) for name, (rid, _) in job.agents.items()}
-    limits = RequestLimits(requests_per_minute=10_000_000, concurrent_requests=10_000)
     pool = SessionPool(
-        url=job.url, token=job.token, store=job.store, agents=agents, limits=limits, sole_owner=True
+        url=job.url, token=job.token, store=job.store, agents=agents, limits=LIMITS, sole_owner=True
     )
     turns = Turns(job, pool)
     lost: Counter[str] = Counter()
