@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Final
 
@@ -73,11 +73,7 @@ class Desks:
         if desk is not None:
             return desk
         if not str(agent).startswith("ri."):
-            known = ", ".join(sorted(self._listed)) or "none is listed"
-            raise ConfigError(
-                f"agent: {agent!r} is neither a listed name ({known}) nor an agent RID "
-                "(ri.aip-agents..agent.<uuid>)"
-            )
+            raise unknown(agent, self._listed)
         return self._add(agent, check_agent_rid(agent), self._policy, listed=False)
 
     async def cold(self, until: float) -> Desk | None:
@@ -121,3 +117,12 @@ class Desks:
             local=works.local,
             bus=works.bus,
         )
+
+
+def unknown(agent: str, listed: Iterable[str]) -> ConfigError:
+    """The error of a word that is neither a listed agent's name nor a RID."""
+    known = ", ".join(sorted(listed)) or "none is listed"
+    return ConfigError(
+        f"agent: {agent!r} is neither a listed name ({known}) nor an agent RID "
+        "(ri.aip-agents..agent.<uuid>)"
+    )

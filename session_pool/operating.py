@@ -20,7 +20,7 @@ from session_pool.model import FOREVER, Counts, Entry
 from session_pool.notes import tell, write_note
 from session_pool.space import Done, Note, Put
 from session_pool.verdicts import evicted
-from session_pool.works import Works
+from session_pool.works import TELL_S, Works
 
 PATIENCE_S: Final = 60.0
 """For a store that is away, where the agent's policy lets its callers wait for ever."""
@@ -184,7 +184,8 @@ class Operator:
                 self._check()
                 works.listen(bell)  # it may ring while the answer is on its way
                 try:
-                    lacking = await cold(until)
+                    # The last look is had in full: who is short of time has not lost the store.
+                    lacking = await cold(max(until, works.loop.time() + TELL_S))
                 finally:
                     rung = works.heard(bell)
                 if lacking is None:

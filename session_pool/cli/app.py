@@ -18,7 +18,7 @@ from typing import Annotated, Final, cast
 import typer
 
 from session_pool import ConfigError, SessionPoolError
-from session_pool.cli import checking, emulate, leasing
+from session_pool.cli import checking, emulate, leasing, orders
 from session_pool.cli import demo as demonstration
 from session_pool.cli.screen import SilentScreen, screen_for
 from session_pool.cli.stopping import stopping
@@ -93,6 +93,12 @@ def root(
       session-pool emulator                # paste what it prints into a shell
       session-pool check                   # what is set there, and by what
       session-pool lease AGENT -- ./ask.sh # AGENT: a RID, or a listed name
+
+    \b
+    Operating a pool on a shared store:
+      session-pool status                  # and status --watch
+      session-pool drain AGENT             # and warm, pause, resume, recycle
+      session-pool evict RID               # one session, whoever has it
 
     The stack and its token come from FOUNDRY_HOSTNAME and FOUNDRY_TOKEN, or
     from a file: see config/session-pool.example.toml. Each command has --help.
@@ -324,6 +330,9 @@ def lease(
     except ConfigError as error:
         raise refused(error) from error
     raise typer.Exit(asyncio.run(leasing.lease(pool, wish)))
+
+
+orders.add_to(app)
 
 
 @app.command()

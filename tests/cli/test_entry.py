@@ -14,6 +14,11 @@ from session_pool import cli
 from tests.cli.conftest import Said
 from tests.cli.processes import PATIENCE_S, ROOT, environment, run
 
+COMMANDS = (
+    "demo", "emulator", "check", "lease", "status", "warm", "pause", "resume", "drain", "recycle",
+    "evict", "migrate",
+)  # fmt: skip
+
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -63,22 +68,15 @@ def test_the_installed_command_is_main() -> None:
 def test_without_a_command_it_says_what_there_is(said: Said) -> None:
     code, out, _ = said()
     assert code == 2
-    assert re.findall(r"^  (\w+)  +[A-Z]", out.partition("Commands:")[2], re.M) == [
-        "demo",
-        "emulator",
-        "check",
-        "lease",
-        "migrate",
-    ]
+    listed = re.findall(r"^  (\w+)  +[A-Z]", out.partition("Commands:")[2], re.M)
+    assert listed == list(COMMANDS)
 
 
 def test_it_tells_its_version(said: Said) -> None:
     assert said("--version") == (0, f"session-pool {metadata.version('session-pool')}\n", "")
 
 
-@pytest.mark.parametrize(
-    "words", [(), ("demo",), ("emulator",), ("check",), ("lease",), ("migrate",)], ids=str
-)
+@pytest.mark.parametrize("words", [(), *((name,) for name in COMMANDS)], ids=str)
 def test_help_has_an_example_and_fits_80_columns(said: Said, words: tuple[str, ...]) -> None:
     code, out, err = said(*words, "--help")
     assert (code, err) == (0, "")

@@ -23,6 +23,7 @@ SHELL = [
     for line in block.splitlines()
     if line.strip()
 ]
+OPERATING = ("status", "warm", "pause", "resume", "drain", "recycle", "evict")
 
 
 @pytest.mark.parametrize("path", GENERATED)
@@ -69,8 +70,9 @@ def test_every_command_is_one_that_is_run_here() -> None:
         line for line in SHELL if line.startswith(("export SESSION_POOL_CONFIG", "gunicorn"))
     }
     lease = {line for line in SHELL if line.startswith("session-pool lease ")}
-    assert (len(sharing), len(lease)) == (2, 1)  # both run in test_sharing
-    assert set(SHELL) == known | {emulator} | sharing | lease
+    orders = {line for line in SHELL if line.split()[1] in OPERATING}
+    assert (len(sharing), len(lease), len(orders)) == (2, 1, 5)  # they run in test_sharing
+    assert set(SHELL) == known | {emulator} | sharing | lease | orders
 
 
 @pytest.mark.parametrize("command", [line for line in SHELL if line.startswith("make ")])

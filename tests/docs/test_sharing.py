@@ -22,13 +22,14 @@ from session_pool.emulator import AGENT_RID, Emulator
 from session_pool.model import PoolKey
 from session_pool.stores.open import open_store
 from tests.docs.generate import ROOT
-from tests.docs.test_readme import PYTHON, README, SHELL, environment
+from tests.docs.test_readme import OPERATING, PYTHON, README, SHELL, environment
 
 SECTION = README.split("## Sharing a pool between workers")[1].split("\n## ")[0]
 (TOML,) = re.findall(r"```toml\n(.*?)```", SECTION, re.DOTALL)
 (CHAT,) = [code for code in PYTHON if code.startswith("# chat.py")]
 SERVE = [line for line in SHELL if line.startswith(("export ", "gunicorn "))]
 (LEASE,) = [line for line in SHELL if line.startswith("session-pool lease ")]
+ORDERS = [line for line in SHELL if line.split()[1] in OPERATING]
 BIN = Path(sys.executable).parent
 
 USERS, TURNS = 6, 4
@@ -134,6 +135,22 @@ async def test_of_two_terminals_one_is_killed_and_its_session_is_handed_to_nobod
                 await state(url, key, rids[0], "retired")
             await state(url, key, rids[1], "leased")
         assert emu.audit().exchanges == 0
+
+
+async def test_the_orders_are_carried_out_one_after_the_other(place: Path) -> None:
+    (place / "session-pool.toml").write_text(TOML, encoding="utf-8")
+    async with Emulator(create_latency_s=0.0) as emu:
+        there = {"FOUNDRY_HOSTNAME": emu.url, "FOUNDRY_TOKEN": emu.token}
+        async with shell("\n".join(["set -e", SERVE[0], *ORDERS]), place, **there) as terminal:
+            out, err = await asyncio.wait_for(terminal.communicate(), 40)
+        assert (terminal.returncode, err.decode()) == (0, "")
+        assert out.decode().splitlines()[-4:] == [
+            "orders has 8 ready",
+            "orders is recycled",
+            "orders is drained",
+            "orders is open",
+        ]
+        assert emu.audit().sessions_created == 8
 
 
 async def rid_of(terminal: Process) -> str:

@@ -752,6 +752,20 @@ async def test_warm_raises_what_ready_raises() -> None:
             await home.pool.warm(home.agent, 1)
 
 
+@everywhere
+@pytest.mark.parametrize("timeout_s", [0.0, 2.0])
+async def test_warm_that_runs_out_of_time_does_not_blame_the_store(
+    where: Where, timeout_s: float
+) -> None:
+    async with ordered(where, create_latency_s=5.0) as (home, pool):
+        with pytest.raises(AcquireTimeout) as caught:
+            await pool.warm(home.agent, 1, timeout=timeout_s)
+        assert caught.value.waited_s == pytest.approx(timeout_s, abs=0.1)
+        await pool.warm(home.agent, 1)
+        await pool.warm(home.agent, 1, timeout=0)
+        assert home.emu.requests("create") == 1
+
+
 # ------------------------------------------------------------------------------ all of them
 
 Verb = Callable[[SessionPool, str], Coroutine[Any, Any, None]]
