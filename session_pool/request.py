@@ -13,6 +13,7 @@ from typing import Final
 from session_pool.bells import ASK_AGAIN_S, TICK_S
 from session_pool.confirming import look
 from session_pool.desk import Asked, Desk, First, error_of
+from session_pool.endings import give_back
 from session_pool.errors import (
     AcquireTimeout,
     PoolClosed,
@@ -132,7 +133,7 @@ class Request:
             if self._id:
                 works.withdraw(desk.key, self._id, for_s=lapses_in_s)
             if instead is not None:
-                given_back = works.give_back(instead, lapses_in_s)
+                given_back = give_back(works, instead, lapses_in_s)
                 if given_back is not None:
                     works.write(given_back, "give up")
             raise
