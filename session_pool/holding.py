@@ -334,9 +334,12 @@ class Holding(Particulars):
 def _dropped(
     works: Works, desk: Desk, entry: Entry, put: Put, where: str, lapses_in_s: float, known: Known
 ) -> None:
-    desk.leases.pop(entry.id, None)
-    if entry.conversation is not None:
-        desk.talking.pop(entry.conversation, None)
+    weak = desk.leases.get(entry.id)
+    holder = weak() if weak is not None else None
+    if weak is not None and (holder is None or holder.token == (entry.id, entry.fence)):
+        del desk.leases[entry.id]  # and not that of who has the session by now
+        if entry.conversation is not None:
+            desk.talking.pop(entry.conversation, None)
     works.bus.publish(LeaseDropped(agent_rid=desk.rid, session_rid=entry.rid, where=where))
     given_back = give_back(works, put, lapses_in_s, known)
     if given_back is not None:
