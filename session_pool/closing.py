@@ -24,6 +24,9 @@ CLOSING: Final = "closing"
 AT_LEAST_S: Final = 1.0
 """For each of the last things to do, even where leases took up all of the time."""
 
+AWAY_S: Final = 1.0
+"""For all that a store that is away was not told yet: it may have blinked, and be back."""
+
 
 class Closing:
     """Closes a pool.
@@ -70,11 +73,19 @@ class Closing:
         await self._creator.aclose(max(0.0, deadline - works.loop.time()))
         await works.cancel(endless)
         # Lost at once, all of them; those that the store cannot be told of lapse into quarantine.
+        self._hurry()
         await asyncio.gather(*(lease.evict() for lease in self._leases()))
+        self._hurry()
         await self._keeper.aclose()
-        await works.written(max(AT_LEAST_S, deadline - works.loop.time()))
+        patience_s = AWAY_S if works.away else max(AT_LEAST_S, deadline - works.loop.time())
+        await works.written(patience_s)
         if not works.store.durable:
             await self._clear(max(AT_LEAST_S, deadline - works.loop.time()))
+
+    def _hurry(self) -> None:
+        """Keep nobody who waits for the end, if the store is away: what it is not told lapses."""
+        if self._works.away:
+            self._works.end(self._works.loop.time() + AWAY_S)
 
     async def _clear(self, timeout_s: float) -> None:
         """Delete the never-used sessions of a store that ends here."""

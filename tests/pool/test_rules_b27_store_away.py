@@ -529,6 +529,23 @@ async def test_a_close_ends_in_time_whatever_the_store_does(durable: bool, silen
         audit_is_clean(emu)
 
 
+@pytest.mark.parametrize("durable", [False, True])
+async def test_a_close_does_not_wait_for_a_store_that_is_away(durable: bool) -> None:
+    """What it was not told ends by itself; whoever pressed Ctrl-C should not sit there."""
+    store = distant_store()
+    store.durable = durable
+    async with Emulator() as emu:
+        given: dict[str, Any] = {"url": emu.url, "token": emu.token, "policy": COLD}
+        pool = SessionPool(store=store, **given)
+        await pool.open()
+        lease = await pool.acquire(emu.agent_rid)
+        store.away = True
+        await lease.release()
+        began = now()
+        await pool.aclose(timeout=30)
+        assert now() - began <= 3.0
+
+
 async def test_a_durable_store_keeps_what_is_idle_and_quarantines_what_was_held() -> None:
     store = distant_store()
     store.durable = True
