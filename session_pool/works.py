@@ -72,7 +72,8 @@ class Works(Bells):
         epoch: the store's, as the leases of this process are registered with it (B27).
         wake_at: when upkeep wakes up next, by `clock`; 0 while it is awake.
         limits: by what a store's answers are waited for.
-        watchers: bells of those who want to hear of every change, however small.
+        watchers: bells of those who want to hear of every change, however small, and of a store
+            that is away.
         prefix, numbers: what the ids of requests are made of (`next_id`).
     """
 
@@ -343,6 +344,8 @@ class Works(Bells):
             self._away_since = now
             self.bus.publish(StoreAway(error=str(error)))
             self.spawn(self._find_back(), "reach")
+            for bell in self.watchers:
+                self.ring(bell)
         else:
             self.bus.publish(StoreBack(away_s=now - self._away_since))
             self.ring_all()

@@ -546,6 +546,24 @@ async def test_a_close_does_not_wait_for_a_store_that_is_away(durable: bool) -> 
         assert now() - began <= 3.0
 
 
+async def test_a_close_does_not_wait_for_creations_that_cannot_be_recorded() -> None:
+    store = distant_store()
+    store.durable = True
+    async with Emulator(create_latency_s=2.0) as emu:
+        given: dict[str, Any] = {"url": emu.url, "token": emu.token, "policy": COLD}
+        pool = SessionPool(store=store, **given)
+        await pool.open()
+        waiting = asyncio.create_task(outcome(pool.acquire(emu.agent_rid)))
+        await asyncio.sleep(1)
+        began = now()
+        closing = asyncio.create_task(pool.aclose(timeout=30))
+        await asyncio.sleep(0.5)
+        store.away = True  # found out by the creation itself
+        await closing
+        assert now() - began <= 1.0 + 3.0
+        assert isinstance(await waiting, PoolClosed)
+
+
 async def test_a_durable_store_keeps_what_is_idle_and_quarantines_what_was_held() -> None:
     store = distant_store()
     store.durable = True
