@@ -29,7 +29,7 @@ from session_pool.notes import found_dead, outlived, tell
 from session_pool.rules import change, confirm, dead, following, refused
 from session_pool.space import Done, Grant, NotDone, Put, Refusal, Ticket, Want
 from session_pool.timeouts import time_went_into, timed_out
-from session_pool.works import Works
+from session_pool.works import TELL_S, Works
 
 PATIENCE_S: Final = 3 * ASK_AGAIN_S
 """How long a store keeps a place for a process that does not ask again."""
@@ -222,11 +222,14 @@ class Request:
         if works.loop.time() < self._deadline - TICK_S and not self._last_look:
             return
         self._desk.timeouts += 1
+        waited_s = works.loop.time() - self._began
         if ticket is not None and not works.away:  # it is slow, and there was nothing before
             raise self._timed_out(ticket) from error
+        if waited_s < TELL_S - TICK_S and not works.away:  # it is slow, as far as can be told
+            raise timed_out(self._desk, waited_s, "store", None) from error
         raise StoreUnavailable(
-            f"no session of {self._desk.name} within {works.loop.time() - self._began:.1f} s: the "
-            "store cannot be reached; try again later"
+            f"no session of {self._desk.name} within {waited_s:.1f} s: the store cannot be "
+            "reached; try again later"
         ) from error
 
     def _left_s(self) -> float:

@@ -42,10 +42,11 @@ def timed_out(desk: Desk, waited_s: float, phase: str, capped_by: str | None) ->
     oldest = sorted(leases, key=lambda lease: lease.held_s, reverse=True)[:HOLDERS]
     holders = tuple(f"{lease.where}, held for {lease.held_s:.0f} s" for lease in oldest)
     because = f", capped by {capped_by}" if capped_by else ""
+    silent = ", which did not answer in time" if phase == "store" else ""
     cause = f"; the last error: {desk.last_error}" if desk.last_error else ""
     error = AcquireTimeout(
         f"no session of {desk.name} within {waited_s:.1f} s: the time went into the "
-        f"{phase}{because}{cause}",
+        f"{phase}{silent}{because}{cause}",
         phase=phase,
         capped_by=capped_by,
         waited_s=waited_s,

@@ -84,18 +84,39 @@ async def test_who_does_not_wait_fails_at_once() -> None:
         store.away = False
 
 
-@pytest.mark.parametrize("timeout", [0.0, 0.2, 5.0])
-async def test_a_store_that_is_silent_keeps_nobody_beyond_the_timeout(timeout: float) -> None:
+@pytest.mark.parametrize(
+    ("timeout", "kind"),
+    [(0.0, StoreUnavailable), (0.2, AcquireTimeout), (5.0, StoreUnavailable)],
+)
+async def test_a_store_that_is_silent_keeps_nobody_beyond_the_timeout(
+    timeout: float, kind: type[Exception]
+) -> None:
+    """Within a fifth of a second nobody can tell it from one that is only slow."""
     store = distant_store()
     async with house(pool={"store": store}) as home:
         store.hang()
         began = now()
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(kind):
             await home.lease(timeout=timeout)
         assert now() - began == pytest.approx(timeout or 1.0)
         store.answer()
         await spin(20)
         assert home.pool.stats().leased == home.pool.stats().waiting == 0
+
+
+async def test_who_has_less_time_than_the_store_takes_is_told_so() -> None:
+    """Nobody sends for the administrator of a store that is there."""
+    store = distant_store()
+    async with house(pool={"store": store}) as home:
+        store.latency_s, began = 0.1, now()
+        with pytest.raises(AcquireTimeout, match="the store, which did not answer") as caught:
+            await home.lease(timeout=0.05)
+        assert now() - began == pytest.approx(0.05)
+        assert (caught.value.phase, caught.value.capped_by) == ("store", None)
+        assert isinstance(caught.value.__cause__, StoreUnavailable)
+        assert home.stats.timeouts == 1
+        await (await home.lease(timeout=5)).release()
+        store.latency_s = 0.0
 
 
 @pytest.mark.parametrize("latency_s", [0.0, 0.01, 0.2])
