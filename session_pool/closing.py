@@ -24,6 +24,9 @@ CLOSING: Final = "closing"
 AT_LEAST_S: Final = 1.0
 """For each of the last things to do, even where leases took up all of the time."""
 
+AWAY_S: Final = 1.0
+"""For all that a store that is away was not told yet: it may have blinked, and be back."""
+
 
 class Closing:
     """Closes a pool.
@@ -67,14 +70,37 @@ class Closing:
                 request.give_up()
         while self._leases() and works.loop.time() < deadline:
             await works.wait(CLOSING, deadline)
-        await self._creator.aclose(max(0.0, deadline - works.loop.time()))
+        creating = self._creator.aclose(max(0.0, deadline - works.loop.time()))
+        await self._patiently(works.spawn(creating, "creations"), deadline)
+        self._hurry()
+        await self._creator.aclose(0.0)
         await works.cancel(endless)
         # Lost at once, all of them; those that the store cannot be told of lapse into quarantine.
+        self._hurry()
         await asyncio.gather(*(lease.evict() for lease in self._leases()))
+        self._hurry()
         await self._keeper.aclose()
-        await works.written(max(AT_LEAST_S, deadline - works.loop.time()))
+        left_s = max(AT_LEAST_S, deadline - works.loop.time())
+        written = works.spawn(works.written(left_s), "writes")
+        await self._patiently(written, works.loop.time() + left_s)
         if not works.store.durable:
             await self._clear(max(AT_LEAST_S, deadline - works.loop.time()))
+
+    async def _patiently(self, work: asyncio.Task[None], deadline: float) -> None:
+        """See it end by the deadline, or while the store is away soon; cancelled if it does not."""
+        works, until = self._works, deadline
+        work.add_done_callback(lambda _: works.ring(CLOSING))
+        while not work.done() and works.loop.time() < until:
+            until = min(until, works.loop.time() + AWAY_S) if works.away else deadline
+            await works.wait(CLOSING, until)
+        if not work.done():
+            await works.cancel({work})
+
+    def _hurry(self) -> None:
+        """Keep nobody who waits for the end, if the store is away: what it is not told lapses."""
+        if self._works.away:
+            self._works.end(min(self._works.limits.ends, self._works.loop.time() + AWAY_S))
+            self._works.ring_all()  # who waits for its return waits until then only
 
     async def _clear(self, timeout_s: float) -> None:
         """Delete the never-used sessions of a store that ends here."""

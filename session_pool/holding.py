@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 from weakref import ref
 
 from session_pool.desk import Desk
+from session_pool.endings import Known, give_back
 from session_pool.errors import LeaseLost, StoreUnavailable
 from session_pool.events import LeaseDropped, LeaseEnded
 from session_pool.lapse import MARGIN, Renewal
@@ -41,6 +42,7 @@ class Holding(Particulars):
     _said: Said = "used"
     _worn: str | None = None
     _used = _gone = _in_flight = False
+    _lapsed = False  # it came to its end while it was held, and the store may want to know how
     _ends = FOREVER  # by the pool's clock: from then on it is not used, whatever the store says
     _unsaid = False  # the store does not know yet what its holder did
 
@@ -62,7 +64,7 @@ class Holding(Particulars):
     def goes_on(self, grant: Grant, asked_at: float) -> None:
         """Go on with another session under the same lease; `asked_at` as for `begins`."""
         self._over = self._seen = self._used = self._gone = self._in_flight = self._unsaid = False
-        self._worn = None
+        self._worn, self._lapsed = None, False
         self._entry, self._place, self._loan = grant.entry, grant.place, None
         self._since = self._works.clock()
         self._desk.leases[grant.entry.id] = ref(self)
@@ -99,6 +101,10 @@ class Holding(Particulars):
             self._desk.talking.pop(was.conversation, None)  # it has another session by now
         self._entry, self._since = entry._replace(facts=facts), asked_at
         self.prolong(entry.fence, asked_at, self.ttl_s)
+
+    def _known(self, *, drops: bool = False) -> Known:
+        held = None if drops else self.known_as  # it would keep what the collector takes away
+        return Known(held, self._entry.rid, self._desk.terms.exchange_timeout_s)
 
     @property
     def token(self) -> tuple[str, int]:
@@ -139,11 +145,16 @@ class Holding(Particulars):
             )
         )
 
+    def lapse(self) -> None:
+        """The lease has come to its end before it was prolonged: it is lost (B21)."""
+        self._lapsed = self._lapsed or not self._over
+        self.lose("it was not renewed in time")
+
     async def evict(self) -> None:
         """Take the session away from its holder: lost, and in quarantine until it is quiet."""
         put = self._ended(self._said, broken=True)
         self.lose("it was taken from its holder")
-        given_back = self._works.give_back(put, self._left_s(), self.known_as)
+        given_back = give_back(self._works, put, self._left_s(), self._known())
         tell(self._works, self._desk, put, self._entry)
         if given_back is not None:
             await given_back
@@ -151,7 +162,7 @@ class Holding(Particulars):
     def _give_back(self, said: Said, *, broken: bool = False) -> Coroutine[Any, Any, None] | None:
         """End the lease; the answer is what is still to be awaited, if the store is."""
         if self._over:
-            return None
+            return self._told_late(said, broken=broken) if self._lapsed else None
         desk, works, local = self._desk, self._works, self._works.local
         if self._plain and not broken and said == "used" and local is not None:
             if self.laid_back():
@@ -164,10 +175,16 @@ class Holding(Particulars):
         put = self._ended(said, broken=broken)
         self._forget()
         desk.held.observe(works.clock() - self._since)
-        given_back = works.give_back(put, self._left_s(), self.known_as)
+        given_back = give_back(works, put, self._left_s(), self._known())
         if put.state not in ("idle", "parked"):
             tell(works, desk, put, entry)
         return given_back
+
+    def _told_late(self, said: Said, *, broken: bool) -> Coroutine[Any, Any, None] | None:
+        # It lapsed, so it is in quarantine: its holder is the first to know that it is quiet (B22).
+        self._lapsed = False
+        put = self._ended(said, broken=broken)
+        return give_back(self._works, put, self._left_s(), self._known())
 
     def laid_back(self) -> bool:
         """End the lease at once if nobody did anything with it, and its session may lie ready.
@@ -231,7 +248,7 @@ class Holding(Particulars):
 
     def _check_held(self) -> None:
         if self._ends != FOREVER and self._ends <= self._works.clock():
-            self.lose("it was not renewed in time")
+            self.lapse()
         if self._over:
             _ = self._entry  # or it was never held, and says so
             raise LeaseLost(
@@ -303,18 +320,28 @@ class Holding(Particulars):
         # The garbage collector may run in any thread; the session goes back in the pool's own.
         put = self._ended(self._said, broken=True)
         self._works.loop.call_soon_threadsafe(
-            _dropped, self._works, self._desk, self._entry, put, where, self._left_s()
+            _dropped,
+            self._works,
+            self._desk,
+            self._entry,
+            put,
+            where,
+            self._left_s(),
+            self._known(drops=True),
         )
 
 
 def _dropped(
-    works: Works, desk: Desk, entry: Entry, put: Put, where: str, lapses_in_s: float
+    works: Works, desk: Desk, entry: Entry, put: Put, where: str, lapses_in_s: float, known: Known
 ) -> None:
-    desk.leases.pop(entry.id, None)
-    if entry.conversation is not None:
-        desk.talking.pop(entry.conversation, None)
+    weak = desk.leases.get(entry.id)
+    holder = weak() if weak is not None else None
+    if weak is not None and (holder is None or holder.token == (entry.id, entry.fence)):
+        del desk.leases[entry.id]  # and not that of who has the session by now
+        if entry.conversation is not None:
+            desk.talking.pop(entry.conversation, None)
     works.bus.publish(LeaseDropped(agent_rid=desk.rid, session_rid=entry.rid, where=where))
-    given_back = works.give_back(put, lapses_in_s)
+    given_back = give_back(works, put, lapses_in_s, known)
     if given_back is not None:
         works.write(given_back, "release")
     tell(works, desk, put, entry)

@@ -5,10 +5,9 @@ Who prolongs it is a protocol here, since the one who does stands above those wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
-from session_pool.space import Held, Put
+from session_pool.space import Put
 
 MARGIN: Final = 0.05
 """Of a lease's length, at its end: the holder has stopped by then. Two clocks differ by a hundredth
@@ -27,16 +26,6 @@ class Renewal(Protocol):
 
     async def renew(self, lease: Any) -> None:
         """Prolong one lease now (a `holding.Holding`); returns when that is done, or it is lost."""
-
-
-class End(NamedTuple):
-    """How a lease ends, and for how long the store has to be told."""
-
-    put: Put
-    began: float
-    until: float
-    known: Callable[[], Held] | None
-    epoch: str
 
 
 def aged(put: Put, by_s: float) -> Put:

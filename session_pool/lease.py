@@ -203,7 +203,8 @@ class Lease(Holding):
         """Give the session back. Never raises because of the store; twice is harmless (B23).
 
         While the store is away it returns within a second, and the store is told behind the
-        caller's back, until the lease would have lapsed. Cancelling it does not stop that.
+        caller's back; once the lease has lapsed, that nothing is going on in its session any more,
+        if that is certain (B22). Cancelling it does not stop that.
 
         Args:
             unused: it was not used, so it may be handed out again (checked, B4).
@@ -232,10 +233,8 @@ class Lease(Holding):
             if self._stream is not None:
                 await self._close_stream()
         finally:
-            if not self._over:
-                given_back = self._give_back(self._said, broken=error is not None)
-                if given_back is not None:
-                    await given_back
+            if (given_back := self._give_back(self._said, broken=error is not None)) is not None:
+                await given_back
 
     # ------------------------------------------------------------------ inside
 

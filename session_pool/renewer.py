@@ -133,7 +133,7 @@ class Renewer:
                 if lease is None:
                     continue
                 if lease.ends <= now + TICK_S:
-                    lease.lose("it was not renewed in time")
+                    lease.lapse()
                 else:
                     held.setdefault(desk.policy.lease_ttl_s, []).append(lease)
         return held

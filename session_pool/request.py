@@ -13,6 +13,7 @@ from typing import Final
 from session_pool.bells import ASK_AGAIN_S, TICK_S
 from session_pool.confirming import look
 from session_pool.desk import Asked, Desk, First, error_of
+from session_pool.endings import give_back
 from session_pool.errors import (
     AcquireTimeout,
     PoolClosed,
@@ -132,7 +133,7 @@ class Request:
             if self._id:
                 works.withdraw(desk.key, self._id, for_s=lapses_in_s)
             if instead is not None:
-                given_back = works.give_back(instead, lapses_in_s)
+                given_back = give_back(works, instead, lapses_in_s)
                 if given_back is not None:
                     works.write(given_back, "give up")
             raise
@@ -221,11 +222,14 @@ class Request:
         if works.loop.time() < self._deadline - TICK_S and not self._last_look:
             return
         self._desk.timeouts += 1
+        waited_s = works.loop.time() - self._began
         if ticket is not None and not works.away:  # it is slow, and there was nothing before
             raise self._timed_out(ticket) from error
+        # What has answered until now may be slow only: its administrator need not be woken yet.
+        why = "cannot be reached" if works.away else "did not answer in time"
         raise StoreUnavailable(
-            f"no session of {self._desk.name} within {works.loop.time() - self._began:.1f} s: the "
-            "store cannot be reached; try again later"
+            f"no session of {self._desk.name} within {waited_s:.1f} s: the store {why}; try again "
+            "later"
         ) from error
 
     def _left_s(self) -> float:

@@ -76,6 +76,8 @@ class Sharer:
         limits: the whole, as this process knows it.
         host: of the stack.
         creator: who may start more when there is more room, and knows what is missing.
+        floor: requests at once that are open while the store does not answer; with 0 there is no
+            floor, and no live shares ever sum above the limit.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Sharer:
         limits: Limits,
         host: str,
         creator: Creator,
+        floor: int = FLOOR_AT_ONCE,
     ) -> None:
         self._works = works
         self._limits = limits
@@ -100,7 +103,7 @@ class Sharer:
             ),
         )  # fmt: skip
         self._floors = (0, 0)
-        self._may_open = True
+        self._floor = floor
         self._unheard = False
         self._hurried = False
         self._epoch = works.store.epoch
@@ -165,7 +168,7 @@ class Sharer:
     def _may_use(self, factor: float) -> Part:
         now, upkeep = self._works.clock(), self._limits.upkeep_share
         at_once, minute = (portion.may_use(factor, now) for portion in self._portions)
-        if self._unheard and self._may_open:
+        if self._unheard and self._floor:
             at_once, minute = max(at_once, self._floors[0]), max(minute, self._floors[1])
         return Part(
             Limits(minute, at_once, self._portions[0].upkeep(at_once, upkeep, now)),
@@ -239,7 +242,7 @@ class Sharer:
                     sent + ceil(limits.requests_per_minute / FLOOR_OF_MINUTE)
                 )
                 self._floors = (
-                    min(FLOOR_AT_ONCE, limits.concurrent_requests),
+                    min(self._floor, limits.concurrent_requests),
                     min(floor_of_minute, limits.requests_per_minute),
                 )
         if heard is self._unheard:

@@ -196,6 +196,27 @@ def verdict(
     return change(key, entry, op, "retiring", facts=told, deadline_in_s=0.0)
 
 
+def late(entry: Entry, put: Put, op: str) -> Put | None:
+    """What a holder says of how its lease ended, once that had lapsed; None: nothing is settled.
+
+    Only what it knows for certain ends a quarantine (B22), and only that of its own hand-out: what
+    was evicted, forgotten or looked at with a result meanwhile is somebody else's matter.
+
+    Args:
+        entry: as it is by now.
+        put: as the lease was to end, by its fence (`rules.ended`).
+        op: id of the request.
+    """
+    facts, certain = entry.facts, put.state != "quarantined"
+    lapsed = entry.state == "leased" or (entry.state == "quarantined" and facts.trouble == "lapsed")
+    if not (certain and lapsed and entry.id == put.id and entry.fence == put.fence):
+        return None
+    if facts.reason is not None or (put.state == "parked" and entry.conversation is None):
+        return None
+    allowed = change(put.key, entry, op, put.state)
+    return put._replace(op=op, version=allowed.version, fence=None)
+
+
 def _touched(born_as: Session | None, now: Session) -> bool:
     # The count of a fresh session is what its creation answered; the API's example does not show 0.
     return born_as is None or (

@@ -21,10 +21,10 @@ from session_pool.bells import ASK_AGAIN_S, TICK_S, Bells
 from session_pool.errors import StoreError, StoreUnavailable
 from session_pool.events import StoreAway, StoreBack, TaskRestarted
 from session_pool.foundry import Paced
-from session_pool.lapse import End, aged
+from session_pool.lapse import aged
 from session_pool.model import FOREVER, Counts, PoolKey, Terms
 from session_pool.reach import Limits, Reach
-from session_pool.space import Done, Held, NotDone, Put
+from session_pool.space import Done, NotDone, Put
 from session_pool.stores.base import LocalStore, Store
 from session_pool.telemetry import Bus, log
 
@@ -72,7 +72,8 @@ class Works(Bells):
         epoch: the store's, as the leases of this process are registered with it (B27).
         wake_at: when upkeep wakes up next, by `clock`; 0 while it is awake.
         limits: by what a store's answers are waited for.
-        watchers: bells of those who want to hear of every change, however small.
+        watchers: bells of those who want to hear of every change, however small, and of a store
+            that is away.
         prefix, numbers: what the ids of requests are made of (`next_id`).
     """
 
@@ -211,10 +212,26 @@ class Works(Bells):
             return self.put_nowait(self.local, put)
         began = self.loop.time()
         try:
-            return await self._put(put, began, began + for_s)
+            return await self.told(put, began, began + for_s)
         except asyncio.CancelledError:
-            self.write(self._put(put, began, began + for_s), "put")
+            self.write(self.told(put, began, began + for_s), "put")
             raise
+
+    async def told(self, put: Put, began: float, until: float) -> Done | NotDone:
+        """Change an entry of an awaited store, asked again until then; cancelling ends that.
+
+        Args:
+            put: the change, as it was when it began.
+            began, until: by the loop's clock.
+
+        Raises:
+            StoreUnavailable: it was away until then. Whether it is done is not known.
+        """
+        answer = await self.again(
+            lambda: self.store.put(aged(put, self.loop.time() - began)), until
+        )
+        self.on_change(put.key, answer.counts, put.deadline_in_s)
+        return answer
 
     def put_nowait(self, local: LocalStore, put: Put) -> Done | NotDone:
         """Change an entry of a store that lives in this process."""
@@ -235,26 +252,6 @@ class Works(Bells):
             and states.get("parked", 0) < terms.max_parked
         )
 
-    def give_back(
-        self, put: Put, lapses_in_s: float, known: Callable[[], Held] | None = None
-    ) -> Coroutine[Any, Any, None] | None:
-        """End a lease without failing: what a store that is away is not told lapses (B21, B23).
-
-        Args:
-            put: how it ends.
-            lapses_in_s: until the lease ends by itself, and with it the need to tell.
-            known: the lease as its holder knows it, should the store have forgotten it.
-
-        Returns:
-            What is still to be awaited, for a store that is awaited; it takes `TELL_S` at most, and
-            the rest goes on by itself.
-        """
-        if self.local is not None:
-            self.put_nowait(self.local, put)
-            return None
-        now = self.loop.time()
-        return self._tell_end(End(put, now, now + lapses_in_s, known, self.epoch))
-
     def withdraw(self, key: PoolKey, request: str, *, for_s: float) -> None:
         """Take a request back, whatever has become of it; only while nobody saw its RID.
 
@@ -268,44 +265,6 @@ class Works(Bells):
             self.on_change(key, self.local.withdraw_nowait(key, request), None)
         else:
             self.write(self._withdraw(key, request, self.loop.time() + for_s), "withdraw")
-
-    async def _put(self, put: Put, began: float, until: float) -> Done | NotDone:
-        answer = await self.again(
-            lambda: self.store.put(aged(put, self.loop.time() - began)), until
-        )
-        self.on_change(put.key, answer.counts, put.deadline_in_s)
-        return answer
-
-    async def _tell_end(self, end: End) -> None:
-        if not self.away:
-            try:
-                answer = await self.limits.within(end.began + TELL_S, self.store.put(end.put))
-            except StoreUnavailable:
-                pass  # it is told behind the caller's back
-            except asyncio.CancelledError:
-                self.write(self._give_back(end), "release")
-                raise
-            else:
-                if self.epoch == self.store.epoch == end.epoch or isinstance(answer, Done):
-                    self.on_change(end.put.key, answer.counts, end.put.deadline_in_s)
-                    return
-        self.write(self._give_back(end), "release")
-
-    async def _give_back(self, end: End) -> None:
-        put, until, known = end.put, end.until, end.known
-        try:
-            answer = await self._put(put, end.began, until)
-            if isinstance(answer, Done) or known is None or self.store.epoch == end.epoch:
-                return
-            # The store has forgotten the lease: what is not there can only be given back if it is
-            # made known first (B27).
-            held, ttl_s = known(), until - end.began
-            found = await self.again(lambda: self.store.register(self.holder, [held], ttl_s), until)
-            if (entry := found[0]) is not None:
-                again = put._replace(op=self.next_id(), fence=entry.fence)
-                await self._put(again, self.loop.time(), until)
-        except StoreError as error:
-            log.warning("a lease could not be given back and will lapse", exc_info=error)
 
     async def _withdraw(self, key: PoolKey, request: str, until: float) -> None:
         try:
@@ -385,6 +344,8 @@ class Works(Bells):
             self._away_since = now
             self.bus.publish(StoreAway(error=str(error)))
             self.spawn(self._find_back(), "reach")
+            for bell in self.watchers:
+                self.ring(bell)
         else:
             self.bus.publish(StoreBack(away_s=now - self._away_since))
             self.ring_all()

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from tests.cli.processes import (
     run,
     started,
 )
+from tests.servers.valkey import Server
 
 AGENT = "ri.aip-agents..agent.732cd5b4-7ca7-4219-aabb-6e976faf63b1"
 TOKEN = "t0ken-t0ken-t0ken"
@@ -182,6 +184,19 @@ def test_it_holds_until_a_signal(stack: Env, number: signal.Signals, code: int) 
         assert process.wait(PATIENCE_S) == code
         assert process.stderr is not None
         assert process.stderr.read() == ""
+
+
+def test_ctrl_c_ends_it_soon_though_the_store_is_down(stack: Env) -> None:
+    with (
+        Server() as server,
+        started("lease", AGENT, "--store", server.url, env=stack, stdin=subprocess.PIPE) as process,
+    ):
+        read_until(process, "ri.")
+        server.kill()
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_S) == 130
+        assert time.monotonic() - began < 7.0  # some 2 s, where no other tests are run
 
 
 def test_json_is_all_of_the_lease(stack: Env) -> None:

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from session_pool.creator import Creator
 from session_pool.foundry import Api, Budget, Limits, Paced, Urgency
-from session_pool.sharer import Sharer
+from session_pool.sharer import FLOOR_AT_ONCE, Sharer
 from session_pool.telemetry import Bus
 from session_pool.works import Works
 from tests.pool.house import LocalClock
@@ -72,10 +72,9 @@ class Process:
         paced = Paced(cast("Api", None), self.budget)
         self.works = Works(self.store, paced, Bus(), self.clock)
         creator = cast("Creator", self.creator)
-        self.sharer = Sharer(self.works, town.limits, "stack", creator)
+        floor = FLOOR_AT_ONCE if town.floor else 0
+        self.sharer = Sharer(self.works, town.limits, "stack", creator, floor)
         self.task = self.works.supervise(self.sharer.run, "shares")
-        if not town.floor:
-            self.sharer._may_open = False
         self.under_way = 0
         self.done: Counter[Urgency] = Counter()
         self.waited: list[float] = []

@@ -12,6 +12,7 @@ import pytest
 
 from session_pool import (
     AgentPolicy,
+    AlreadyHeld,
     ClientCredentials,
     Lease,
     LeaseLost,
@@ -20,6 +21,7 @@ from session_pool import (
 )
 from session_pool.emulator import Emulator
 from session_pool.events import LeaseDropped, SessionDeleted
+from session_pool.holding import _dropped
 from tests.pool.house import (
     COLD,
     House,
@@ -80,6 +82,25 @@ async def test_a_dropped_lease_of_a_conversation_frees_the_conversation() -> Non
             await drop()  # the last reference goes as it returns
         await spin(2)  # it goes back in the pool's own turn, whatever thread collected it
         assert (await home.ask("a", timeout=5)).context == "new"
+
+
+async def test_a_lease_that_is_collected_late_takes_nothing_from_who_has_its_session_now() -> None:
+    """It had lapsed and its session was handed out here again, before the loop had its turn."""
+    async with house() as home:
+        lease = await home.lease(conversation="a")
+        entry, known = lease.known_as().entry, lease._known(drops=True)
+        put = lease._ended("used", broken=True)
+        await lease.release()
+        again = await home.lease(conversation="a")
+        assert again.token[0] == entry.id
+        desk = again.desk
+        _dropped(home.pool._works, desk, entry, put, "there", 0.0, known)
+        (held,) = desk.leases.values()
+        assert held() is again
+        with pytest.raises(AlreadyHeld):
+            await home.lease(conversation="a", timeout=0)
+        await again.release()
+        assert (desk.leases, desk.talking) == ({}, {})
 
 
 async def test_on_memory_a_lease_has_no_end() -> None:

@@ -98,6 +98,19 @@ async def test_a_store_that_is_silent_keeps_nobody_beyond_the_timeout(timeout: f
         assert home.pool.stats().leased == home.pool.stats().waiting == 0
 
 
+async def test_who_has_less_time_than_the_store_takes_is_told_so() -> None:
+    """Nobody sends for the administrator of a store that is there."""
+    store = distant_store()
+    async with house(pool={"store": store}) as home:
+        store.latency_s, began = 0.1, now()
+        with pytest.raises(StoreUnavailable, match="the store did not answer in time"):
+            await home.lease(timeout=0.05)
+        assert now() - began == pytest.approx(0.05)
+        assert home.stats.timeouts == 1
+        await (await home.lease(timeout=5)).release()
+        store.latency_s = 0.0
+
+
 @pytest.mark.parametrize("latency_s", [0.0, 0.01, 0.2])
 async def test_the_last_look_is_over_when_the_time_is_up(latency_s: float) -> None:
     store = distant_store()
@@ -256,6 +269,78 @@ async def test_a_release_that_was_never_told_lapses_and_nothing_is_lost() -> Non
         await home.until(lambda: home.pool.stats().leased == 0)
         assert not home.happened(LeaseEnded)
         await (await home.lease()).release()
+
+
+@pytest.mark.parametrize("released_after_s", [0.0, 10.0, 45.0])
+@pytest.mark.parametrize("silent", [False, True])
+async def test_whose_exchange_is_over_goes_on_at_once_after_a_long_absence(
+    released_after_s: float, silent: bool
+) -> None:
+    """Its lease lapsed meanwhile, but its holder knows that nothing is going on there (B22)."""
+    store = distant_store()
+    async with house(pool={"store": store}) as home:
+        lease = await home.lease(conversation="a")
+        await lease.blocking_continue("before [[a]]")
+        if silent:
+            store.hang()
+        else:
+            store.away = True
+        await asyncio.sleep(released_after_s)
+        assert lease.lost.is_set() is (released_after_s > 30)
+        await lease.release()
+        await asyncio.sleep(60 - released_after_s)
+        store.away, back = False, now()
+        store.answer()
+        assert (await home.ask("a")).context == "kept"
+        assert now() - back <= 2.0
+        assert home.emu.requests("create") == 1
+
+
+async def test_what_its_holder_does_not_know_for_certain_stays_in_quarantine() -> None:
+    store = distant_store()
+    policy = AgentPolicy(min_idle=0, exchange_timeout_s=120.0)
+    async with house(policy=policy, pool={"store": store}) as home:
+        lease = await home.lease(conversation="a")
+        assert lease.rid  # so somebody else may be talking to it
+        store.away = True
+        with pytest.raises(ZeroDivisionError):
+            async with lease:
+                raise ZeroDivisionError
+        await asyncio.sleep(60)
+        store.away, back = False, now()
+        assert (await home.ask("a", timeout=300)).text
+        assert now() - back >= 60
+
+
+async def test_a_lease_without_conversation_is_retired_once_its_holder_is_heard() -> None:
+    store = distant_store()
+    async with house(pool={"store": store}) as home:
+        async with await home.lease() as lease:
+            await lease.blocking_continue("before")
+            store.away = True
+            await asyncio.sleep(45)
+        await asyncio.sleep(15)
+        store.away, back = False, now()
+        await home.until(lambda: home.pool.stats().retired == 1)
+        assert now() - back <= 15.0  # statistics are as others left them until they are read
+
+
+async def test_a_late_word_of_a_lease_changes_nothing_of_what_was_evicted() -> None:
+    store = distant_store()
+    way = AwaitingStore(LocalClock(), shared=store)
+    async with house(pool={"store": store}) as home, another(home, way) as other:
+        lease = await home.lease(conversation="a")
+        await lease.blocking_continue("before [[a]]")
+        rid = lease.rid
+        store.away = True
+        await lease.release()
+        await asyncio.sleep(60)
+        await other.evict(rid, force=True)
+        store.away = False
+        await asyncio.sleep(5)
+        (entry,) = await store.inner.find(key_of(home), rid=rid)
+        assert entry.facts.reason == "evicted"
+        await home.until(lambda: home.pool.stats().leased == 0)
 
 
 async def test_a_cancelled_waiter_is_withdrawn_as_soon_as_the_store_is_back() -> None:
@@ -455,6 +540,41 @@ async def test_a_close_ends_in_time_whatever_the_store_does(durable: bool, silen
         for error in await asyncio.gather(waiting, late):
             assert isinstance(error, PoolClosed | StoreUnavailable)
         audit_is_clean(emu)
+
+
+@pytest.mark.parametrize("durable", [False, True])
+async def test_a_close_does_not_wait_for_a_store_that_is_away(durable: bool) -> None:
+    """What it was not told ends by itself; whoever pressed Ctrl-C should not sit there."""
+    store = distant_store()
+    store.durable = durable
+    async with Emulator() as emu:
+        given: dict[str, Any] = {"url": emu.url, "token": emu.token, "policy": COLD}
+        pool = SessionPool(store=store, **given)
+        await pool.open()
+        lease = await pool.acquire(emu.agent_rid)
+        store.away = True
+        await lease.release()
+        began = now()
+        await pool.aclose(timeout=30)
+        assert now() - began <= 3.0
+
+
+async def test_a_close_does_not_wait_for_creations_that_cannot_be_recorded() -> None:
+    store = distant_store()
+    store.durable = True
+    async with Emulator(create_latency_s=2.0) as emu:
+        given: dict[str, Any] = {"url": emu.url, "token": emu.token, "policy": COLD}
+        pool = SessionPool(store=store, **given)
+        await pool.open()
+        waiting = asyncio.create_task(outcome(pool.acquire(emu.agent_rid)))
+        await asyncio.sleep(1)
+        began = now()
+        closing = asyncio.create_task(pool.aclose(timeout=30))
+        await asyncio.sleep(0.5)
+        store.away = True  # found out by the creation itself
+        await closing
+        assert now() - began <= 1.0 + 3.0
+        assert isinstance(await waiting, PoolClosed)
 
 
 async def test_a_durable_store_keeps_what_is_idle_and_quarantines_what_was_held() -> None:

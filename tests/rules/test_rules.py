@@ -324,6 +324,39 @@ def test_looks_at_a_quarantine_go_on_and_become_rarer(
         assert waited_s + put.deadline_in_s <= TERMS.exchange_timeout_s + 0.01
 
 
+@pytest.mark.parametrize(
+    ("state", "trouble", "fields", "to"),
+    [
+        ("leased", None, {}, "parked"),  # nobody has looked at it since
+        ("quarantined", "lapsed", {}, "parked"),
+        ("quarantined", "lapsed", {"fence": 2}, None),  # it was handed out again
+        ("quarantined", "lapsed", {"conversation": None}, None),  # it was forgotten
+        ("quarantined", "exchange", {}, None),
+        ("quarantined", "evicted", {}, None),
+        ("parked", None, {}, None),  # a verdict was sooner
+    ],
+)
+def test_a_word_that_comes_after_the_lapse_counts_while_nothing_else_has_happened(
+    state: State, trouble: str | None, fields: Any, to: State | None
+) -> None:
+    held = entry("leased", conversation="c")
+    told = ended(KEY, held, held.facts, Ending(used=True), TERMS, "op")
+    by_now = entry(state, conversation="c", version=7)._replace(**fields)
+    by_now = by_now._replace(facts=by_now.facts._replace(trouble=trouble))
+    put = verdicts.late(by_now, told, "late")
+    assert (put and put.state) == to
+    if put is not None:
+        assert (put.version, put.fence, put.op, put.facts) == (7, None, "late", told.facts)
+
+
+def test_a_word_that_comes_after_the_lapse_must_be_certain() -> None:
+    held = entry("leased", conversation="c")
+    told = ended(KEY, held, held.facts, Ending(used=True, in_flight=True), TERMS, "op")
+    lapsed = entry("quarantined", conversation="c")
+    lapsed = lapsed._replace(facts=lapsed.facts._replace(trouble="lapsed"))
+    assert verdicts.late(lapsed, told, "late") is None
+
+
 def test_a_list_is_read_where_it_costs_fewer_requests() -> None:
     assert not verdicts.verify_by_list(1, 100)
     assert verdicts.verify_by_list(2, 100)
