@@ -178,13 +178,20 @@ async def test_a_file_that_is_no_database(short_path: Path) -> None:
     assert path.read_text().startswith("Dear diary")
 
 
+def opened() -> list[str]:
+    """The files that this process has open."""
+    places = (Path("/proc/self/fd") / number for number in os.listdir("/proc/self/fd"))
+    return [os.readlink(place) for place in places if place.is_symlink()]
+
+
 async def test_a_database_of_another_application(short_path: Path) -> None:
     path = short_path / "pool.db"
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE invoices (id)")
     connection.close()
-    with pytest.raises(StoreMismatch, match="not a session pool's"):
+    with pytest.raises(StoreMismatch, match="not a session pool's") as caught:
         await store_at(path).open()
+    assert str(path) not in opened(), caught  # while the error, and so its frames, are there
     with pytest.raises(StoreMismatch, match="not a session pool's"):
         await asyncio.to_thread(migrate, f"sqlite:///{path}")
 

@@ -53,7 +53,7 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         version(connection)  # reads the header, and so finds out whether it is a database
-    except sqlite3.Error:
+    except BaseException:  # what is another application's is let go of as well
         connection.close()
         raise
     return connection
