@@ -149,7 +149,8 @@ class Desk:
         was, self.noted, self.noted_at = self.noted, noted, now
         note = noted.note
         self.wary = note.early_death_s is not None or note.recycled > 0 or note.drained
-        self.nothing_noted = not self.wary and note.failure is None and noted.open
+        silent = note.failure is None and note.doubted_before is None
+        self.nothing_noted = silent and not self.wary and noted.open
         if noted.version <= was.version:  # an answer that was overtaken, or another epoch's
             return
         if note.recycled > was.note.recycled:

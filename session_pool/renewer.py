@@ -20,6 +20,7 @@ from session_pool.errors import StoreUnavailable
 from session_pool.events import StoreForgot
 from session_pool.holding import Holding
 from session_pool.model import FOREVER
+from session_pool.notes import write_note
 from session_pool.stores.base import EPOCH
 from session_pool.telemetry import log
 from session_pool.works import RETRY_S, Works
@@ -184,6 +185,8 @@ class Renewer:
                 else:
                     lost += 1
                     lease.lose("the store has forgotten it, and somebody else has its session")
+        for desk in self._desks():
+            await self._doubt(desk)
         if epoch == works.store.epoch:
             works.epoch = epoch
         works.bus.publish(StoreForgot(held=told, lost=lost))
@@ -193,3 +196,15 @@ class Renewer:
             desk.take_note(noted, works.clock())
             works.on_change(desk.key, counts, None)
         works.ring_all()
+
+    async def _doubt(self, desk: Desk) -> None:
+        """What lies ready in a state that may be an older one may have been used since (B4)."""
+        works, until = self._works, self._works.loop.time() + RETRY_S
+        counts, noted = await works.again(partial(works.store.read, desk.key), until)
+        desk.take_note(noted, works.clock())
+        if counts.of("idle", "ageing"):
+            ask = partial(works.store.due, works.holder, limit=0, for_s=0.0)
+            now = (await works.again(ask, until)).now
+            await write_note(
+                works, desk, lambda note: note._replace(doubted_before=now), for_s=RETRY_S
+            )

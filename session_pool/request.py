@@ -29,6 +29,7 @@ from session_pool.notes import found_dead, outlived, tell
 from session_pool.rules import change, confirm, dead, following, refused
 from session_pool.space import Done, Grant, NotDone, Put, Refusal, Ticket, Want
 from session_pool.timeouts import time_went_into, timed_out
+from session_pool.verdicts import touched
 from session_pool.works import Works
 
 PATIENCE_S: Final = 3 * ASK_AGAIN_S
@@ -336,8 +337,18 @@ class Request:
                 return await self._introduced(grant, None)
         if seen is None:
             return await self._dead(grant)
+        if self._used(grant, seen):
+            put = refused(desk.key, grant.entry, works.next_id(), "mislabelled")
+            tell(works, desk, put, grant.entry)
+            return put
         outlived(works, desk, seen.session.lifetime_s - seen.remaining_s)
         return await self._introduced(grant, seen)
+
+    def _used(self, grant: Grant, seen: Sighting) -> bool:
+        # What nobody is known to have had must be as it was made, or somebody would read in it.
+        facts = grant.entry.facts
+        fresh = facts.exchanges == 0 and not facts.bound and self._desk.terms.reuse == "never"
+        return fresh and touched(facts.session, seen.session)
 
     async def _dead(self, grant: Grant) -> Put:
         works, desk = self._works, self._desk

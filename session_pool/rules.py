@@ -183,12 +183,12 @@ def confirm(
     idled_s = lifetime_s - remaining_s
     timeout_s = terms.park_timeout_s
     if entry.facts.exchanges and timeout_s is not None and idled_s >= timeout_s:
-        return (
-            "park_timeout"  # counted from its last exchange, which is about when it was given back
-        )
+        return "park_timeout"  # counted from its last exchange, about when it was given back
     if remaining_s < terms.doubt_s and entry.conversation is not None:
         return "look"
     suspect = note.early_death_s is not None and idled_s >= note.early_death_s
+    made = entry.expires - lifetime_s  # while nothing is known to have been said in it
+    suspect |= note.doubted_before is not None and made < note.doubted_before
     return "look" if suspect and entry.facts.exchanges == 0 else "ready"
 
 
@@ -314,15 +314,17 @@ def parked_for(remaining_s: float, lifetime_s: float, terms: Terms) -> float:
     return gone_s if terms.park_timeout_s is None else min(terms.park_timeout_s, gone_s)
 
 
-def refused(key: PoolKey, entry: Entry, op: str, why: Literal["park_timeout", "recycled"]) -> Put:
+def refused(
+    key: PoolKey, entry: Entry, op: str, why: Literal["park_timeout", "recycled", "mislabelled"]
+) -> Put:
     """What becomes of a session, just handed out, that its taker may not have.
 
     Its conversation left it alone for too long, and remembers it; or it was made before a recycle,
-    and whoever was to have it knows nothing of it.
+    or shows that somebody used it, and whoever was to have it knows nothing of it.
     """
     facts = entry.facts._replace(reason=why)
     put = Put(key, entry.id, op, "retiring", None, entry.fence, facts, 0.0)
-    return put._replace(unbind=why == "recycled")
+    return put._replace(unbind=why != "park_timeout")
 
 
 def dead(key: PoolKey, entry: Entry, op: str, terms: Terms, *, holder: bool = False) -> Put:

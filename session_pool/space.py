@@ -116,12 +116,15 @@ class Note(NamedTuple):
             sessions older than this are confirmed before they are handed out (B16).
         drained: nothing is kept ready; a key that is drained is closed as well (B25).
         recycled: how often; sessions of an earlier batch go to nobody new (B25).
+        doubted_before: by the store's clock; what was made before may have been used in writes that
+            the store has lost, so it is looked at before anybody new has it (B4, B27).
     """
 
     failure: Failure | None = None
     early_death_s: float | None = None
     drained: bool = False
     recycled: int = 0
+    doubted_before: float | None = None
 
 
 NO_NOTE: Final = Note()

@@ -158,7 +158,7 @@ def verdict(
         session.message_count > facts.session.message_count
     )  # fmt: skip
     if facts.trouble == "unused":
-        if session is not None and not _touched(facts.session, session):
+        if session is not None and not touched(facts.session, session):
             told = facts._replace(trouble=None, reason=facts.reason or recalled(facts, note))
             if told.reason is not None:
                 return change(key, entry, op, "retiring", facts=told, deadline_in_s=0.0)
@@ -179,7 +179,7 @@ def verdict(
     made = 1 if grown or evidence.trace == "complete" else 0
     told = exchanged(facts, made, session) if made else facts._replace(trace_id=None)
     if facts.reason == "evicted":  # the trouble stays, unless nobody can have said anything (B29)
-        seen_unused = session is not None and not _touched(facts.session, session)
+        seen_unused = session is not None and not touched(facts.session, session)
         told = told._replace(trouble=None if seen_unused else facts.trouble)
         return change(key, entry, op, "retiring", facts=told, deadline_in_s=0.0)
     told = told._replace(trouble=None)
@@ -217,7 +217,8 @@ def late(entry: Entry, put: Put, op: str) -> Put | None:
     return put._replace(op=op, version=allowed.version, fence=None)
 
 
-def _touched(born_as: Session | None, now: Session) -> bool:
+def touched(born_as: Session | None, now: Session) -> bool:
+    """Whether somebody has used a session that was as fresh as this when it was created (B4)."""
     # The count of a fresh session is what its creation answered; the API's example does not show 0.
     return born_as is None or (
         (now.message_count, now.updated_time) != (born_as.message_count, born_as.updated_time)

@@ -22,12 +22,14 @@ from session_pool import (
 from session_pool.emulator import Emulator
 from session_pool.events import (
     LeaseEnded,
+    SessionRetired,
     StoreAway,
     StoreBack,
     StoreForgot,
     TaskRestarted,
 )
 from session_pool.model import PoolKey
+from session_pool.space import Put
 from session_pool.works import TELL_S
 from tests.pool.house import (
     COLD,
@@ -395,6 +397,34 @@ async def test_a_wiped_store_is_told_what_is_held_and_the_leases_go_on() -> None
         await free.release()
         await bound.release()
         assert (await home.ask("a")).context == "kept"
+
+
+@pytest.mark.parametrize("used", [True, False])
+async def test_what_an_older_state_calls_fresh_is_looked_at(used: bool) -> None:
+    """B4: the store comes back as it was before a session was used, and that session lies ready."""
+    store, before = distant_store(), AwaitingStore(LocalClock())
+    async with house(pool={"store": store}, exact=False) as home:
+        lease = await home.lease()
+        (entry,) = await store.inner.find(key_of(home))
+        older = Put(
+            key_of(home), entry.id, "older", "idle", facts=entry.facts, rid=entry.rid,
+            agent_version=entry.agent_version, pinned=False, expires_in_s=lease.remaining_s(),
+            fresh_in_s=3600.0, tally=(("created", 1),),
+        )  # fmt: skip
+        await before.put(older)
+        if used:
+            await lease.blocking_continue("what nobody else may read [[a]]")
+        rid = entry.rid
+        await lease.release(unused=not used)
+        store.wipe(before.inner)
+        await asyncio.sleep(60)
+        assert home.happened(StoreForgot)
+        async with home.pool.acquire(home.agent) as other:
+            assert (other._entry.rid == rid) is not used
+        looks = home.emu.requests("get")
+        assert looks >= 1
+        retired = [event for event in home.happened(SessionRetired) if event.session_rid == rid]
+        assert ("mislabelled" in [event.reason for event in retired]) is used
 
 
 async def test_a_lease_whose_session_another_has_after_the_wipe_is_lost() -> None:

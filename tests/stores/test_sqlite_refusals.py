@@ -180,8 +180,7 @@ async def test_a_file_that_is_no_database(short_path: Path) -> None:
 
 def opened() -> list[str]:
     """The files that this process has open."""
-    places = (Path("/proc/self/fd") / number for number in os.listdir("/proc/self/fd"))
-    return [os.readlink(place) for place in places if place.is_symlink()]
+    return [str(it.readlink()) for it in Path("/proc/self/fd").iterdir() if it.is_symlink()]
 
 
 async def test_a_database_of_another_application(short_path: Path) -> None:
