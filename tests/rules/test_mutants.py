@@ -109,7 +109,7 @@ def a_caller_is_believed_who_says_unused(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @mutant
 def a_session_another_client_used_passes_as_unused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verdicts, "_touched", lambda born_as, now: False)
+    monkeypatch.setattr(verdicts, "touched", lambda born_as, now: False)
 
 
 @mutant
