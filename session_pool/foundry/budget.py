@@ -24,6 +24,7 @@ from session_pool.foundry.quota import (
     INDIVIDUAL_USER,
     RESERVED,
     SERVICE_USER,
+    Demand,
     Limits,
     Urgency,
     Window,
@@ -97,28 +98,6 @@ class BudgetSnapshot(NamedTuple):
     limits: Limits
     factor: float
     paused_s: float
-
-
-class Demand(NamedTuple):
-    """What is asked of a budget, for whoever gets it a larger or smaller share.
-
-    Attributes:
-        under_way: requests sent and not over.
-        peak: the most of them at once since the peak was taken last.
-        in_minute: started in the last minute.
-        started: altogether.
-        urgent: in line, and somebody waits for them.
-        upkeep: in line, and nobody does.
-        factor: what throttling leaves of the full limits.
-    """
-
-    under_way: int
-    peak: int
-    in_minute: int
-    started: int
-    urgent: int
-    upkeep: int
-    factor: float
 
 
 class Budget:

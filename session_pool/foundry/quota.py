@@ -86,6 +86,28 @@ def room_in(urgency: Urgency, used: list[int], limit: int, upkeep_share: float) 
     return max(0, room)
 
 
+class Demand(NamedTuple):
+    """What is asked of a budget, for whoever gets it a larger or smaller share.
+
+    Attributes:
+        under_way: requests sent and not over.
+        peak: the most of them at once since the peak was taken last.
+        in_minute: started in the last minute.
+        started: altogether.
+        urgent: in line, and somebody waits for them.
+        upkeep: in line, and nobody does.
+        factor: what throttling leaves of the full limits.
+    """
+
+    under_way: int
+    peak: int
+    in_minute: int
+    started: int
+    urgent: int
+    upkeep: int
+    factor: float
+
+
 class Window:
     """What was sent in the last minute, by urgency, counted in cells of a second.
 
