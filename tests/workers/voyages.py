@@ -25,6 +25,9 @@ SKEWS_S: Final = (0.0, 300.0, -300.0, 600.0)
 
 EXCHANGE_S: Final = 0.02
 
+TASKS: Final = 25
+"""Of one process, so as many creations may be under way in one that is frozen."""
+
 LOSSES: Final = ("LeaseLost", "ExchangeUncertain")
 """What a caller meets whose lease ends against its will, and nobody else."""
 
@@ -63,7 +66,7 @@ async def killed_and_frozen(url: str) -> None:
         await ships.stop()
         accounts = await settled(ships.emu, usual[0])
         remote_is_content(ships.emu)
-        all_are_accounted_for(ships.emu, accounts)
+        all_are_accounted_for(ships.emu, accounts, twice=TASKS)
         workers_are_content(ships, LOSSES, of=[frozen])
         assert lost_leases(frozen) > 0
 
