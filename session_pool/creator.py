@@ -95,9 +95,13 @@ class Creator:
             counts = answer.counts
             self._start(desk, self._claims.begin(desk, put, self._works.clock()))
 
-    def missing(self) -> int:
-        """How many creations the callers here wait for that there was no room to start (B13)."""
-        return 0 if self._closing else sum(_missing(desk) for desk in self._desks())
+    def missing(self) -> tuple[int, int]:
+        """How many creations there was no room to start (B13): for callers here, for warmth."""
+        if self._closing:
+            return 0, 0
+        desks = self._desks()
+        lacking = sum(desk.lacking(self._target(desk)) for desk in desks)
+        return sum(desk.missing() for desk in desks), lacking
 
     def look(self) -> None:
         """There is more room than before: start what is missing."""
@@ -156,6 +160,7 @@ class Creator:
                         await self._drop(claim)
                         return
                     self._start(desk, claim)
+                desk.counts = counts
                 if desk not in self._missed:
                     return
                 # Somebody asked meanwhile, whose need the last answer may not have known.
@@ -194,16 +199,23 @@ class Creator:
                 raise PoolPaused(f"{desk.name} is paused")
             sent_at, batch = works.clock(), desk.noted.note.recycled
             claim.sending = True
-            self._unsent -= in_line
-            in_line = False
-            return await works.api.create_session(
-                desk.rid, agent_version=version, timeout_s=desk.policy.create_timeout_s
-            )
+            if in_line:
+                in_line, self._unsent = False, self._unsent - 1
+                self.attend(desk, desk.counts)  # its place in line was in the way of others
+            try:
+                return await works.api.create_session(
+                    desk.rid, agent_version=version, timeout_s=desk.policy.create_timeout_s
+                )
+            except SessionPoolError:
+                raise
+            except Exception as error:  # of an api of the user's own; it must not keep its place
+                kind = type(error).__name__
+                raise RemoteMalformed(f"create_session: the api raised {kind}") from error
 
         try:
             while True:
                 try:
-                    turn = Turn(_urgency(desk.counts), started)
+                    turn = Turn(desk.urgency(), started)
                     seen = await works.paced.call(turn, send)
                     break
                 except (PoolClosed, PoolPaused, _GivenUpError, StoreUnavailable):
@@ -383,18 +395,5 @@ class Creator:
         )
 
 
-def _missing(desk: Desk) -> int:
-    counts = desk.counts  # of this process's last answer, so others' waiters are not counted on
-    creating = counts.of("creating")
-    ceiling = min(counts.new, desk.terms.max_creating)
-    return max(0, min(len(desk.waiting), ceiling - creating))
-
-
 class _GivenUpError(Exception):
     """This process was silent for so long that others have given the creation up for lost."""
-
-
-def _urgency(counts: Counts) -> Urgency:
-    if counts.new:
-        return Urgency.CREATE
-    return Urgency.REPLACE if counts.of("ageing") else Urgency.WARM

@@ -19,6 +19,7 @@ from session_pool.events import (
     AgentResumed,
     ThresholdsScaled,
 )
+from session_pool.foundry import Urgency
 from session_pool.model import FOREVER, Counts, PoolKey, Sighting, Sought, Terms
 from session_pool.policy import AgentPolicy
 from session_pool.rules import lie_ready
@@ -131,6 +132,7 @@ class Desk:
         self.lender = local.lender(key) if local is not None else None
         self._ttl_s = FOREVER if local is not None else policy.lease_ttl_s
         self._bus = bus
+        self._told_scaled = False
         self._adapt()
 
     @property
@@ -203,10 +205,10 @@ class Desk:
         drift = abs(fitting.refresh_ahead_s / self.terms.refresh_ahead_s - 1)
         if drift < MEANINGFUL:
             return shorter
-        first = self.terms.refresh_ahead_s == self.policy.refresh_ahead_s
         self.terms = fitting
         self._adapt()
-        if first:
+        if not self._told_scaled and fitting.refresh_ahead_s < self.policy.refresh_ahead_s:
+            self._told_scaled = True
             self._bus.publish(
                 ThresholdsScaled(
                     agent_rid=self.rid,
@@ -234,6 +236,28 @@ class Desk:
                 return version
             under_way.remove(version)
         return self.terms.agent_version
+
+    def missing(self) -> int:
+        """How many creations its callers here wait for that are not under way."""
+        counts = self.counts  # of this process's last answer: others' waiters are not counted on
+        creating = counts.of("creating")
+        ceiling = min(counts.new, self.terms.max_creating)
+        return max(0, min(len(self.waiting), ceiling - creating))
+
+    def lacking(self, target: int) -> int:
+        """How many of so many sessions to lie ready are neither there nor under way."""
+        counts = self.counts
+        if not self.noted.open or self.noted.note.failure is not None:
+            return 0
+        creating, fresh = counts.of("creating"), counts.of("idle")
+        short = target - fresh - max(0, creating - counts.new)
+        return max(0, min(short, self.terms.max_creating - creating))
+
+    def urgency(self) -> Urgency:
+        """What its next creation is for."""
+        if self.counts.new:
+            return Urgency.CREATE
+        return Urgency.REPLACE if self.counts.of("ageing") else Urgency.WARM
 
     def overfull(self, counts: Counts) -> bool:
         """Whether a cap on what lies ready or is remembered is exceeded."""

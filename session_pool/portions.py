@@ -226,8 +226,10 @@ class Portion:
     def _wish(self, need: Need, factor: float, now: float) -> tuple[int, int]:
         head = 0
         if need.waiting or (need.active and now >= self._short_until):
+            # What is kept for others is not free: beside it there is room for what comes next.
             kept = with_reserves(need.wanted, need.reserves) - need.wanted
-            head = max(kept, self.whole // HEAD_OF, 2 * need.recent)
+            free = self.whole // HEAD_OF if now >= self._short_until else 0
+            head = max(kept + free, 2 * need.recent)
         most = self.named(factor)
         wish = min(most, max(self._first, need.wanted + head))
         if self._cap is not None:
@@ -242,7 +244,10 @@ class Portion:
         if self._wished > 0 and now >= self._asked_at + RENEW_S:
             return True
         if wish > self.granted:
-            return need.wanted > self.granted or self.granted < need.wanted + head // 2
+            least = need.wanted + head // 2
+            if need.waiting:  # it waits for more than its own: with less it could not be sent
+                least = max(least, with_reserves(need.wanted, need.reserves))
+            return need.wanted > self.granted or self.granted < least
         spare = self.granted - wish
         if wish == 0 or self._cap is not None:
             return spare > 0

@@ -186,7 +186,8 @@ class Sharer:
         recent = demand.started - self._started
         if in_time:
             self._looked_at, self._started = now, demand.started
-        urgent, upkeep = demand.urgent + self._creator.missing(), demand.upkeep
+        missing, lacking = self._creator.missing()
+        urgent, upkeep = demand.urgent + missing, demand.upkeep + lacking
         reserves = len(RESERVED) - (upkeep == 0)  # its own reserve is in nobody's way
 
         def need(spent: int, used: int, whole: int, coming: int) -> Need:

@@ -34,9 +34,9 @@ class NoCreator:
         self.lacking = 0
         self.looked = 0
 
-    def missing(self) -> int:
+    def missing(self) -> tuple[int, int]:
         """See `Creator.missing`."""
-        return self.lacking
+        return self.lacking, 0
 
     def look(self) -> None:
         """See `Creator.look`."""
