@@ -20,6 +20,7 @@ from session_pool.door import Door
 from session_pool.errors import AlreadyHeld, ConfigError, SessionGone
 from session_pool.lease import Lease
 from session_pool.model import FOREVER, Entry
+from session_pool.patience import seconds
 from session_pool.policy import AgentPolicy
 from session_pool.request import Request
 from session_pool.rules import confirm, forgotten, unremembered
@@ -134,6 +135,7 @@ class Acquiring:
         timeout_s = desk.policy.acquire_timeout_s
         request = Request(self.works, self.door.shut, desk, asked, timeout_s, None)
         grant = await request.run(lease.place, give_up)
+        self.works.on_change(desk.key, desk.counts, give_up.deadline_in_s)  # it is to be deleted
         _end_earlier(desk, grant)
         if asked.conversation is not None:
             desk.talking[asked.conversation] = asyncio.current_task()
@@ -277,8 +279,10 @@ def asking(
     Raises:
         ConfigError: an argument that cannot be meant; it names it.
     """
-    if min_remaining_s is not None and not 0 <= min_remaining_s < float("inf"):
-        raise ConfigError("min_remaining_s must be a number of seconds, 0 or more")
+    if min_remaining_s is not None:
+        min_remaining_s = seconds(min_remaining_s, "min_remaining_s")
+        if min_remaining_s == float("inf"):
+            raise ConfigError("min_remaining_s: no session lives for ever; give seconds")
     if agent_version is not None:
         AgentPolicy(agent_version=agent_version)
     return Asked(conversation_key(conversation), agent_version, min_remaining_s)

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from types import AsyncGeneratorType
+from typing import Any, Literal, Protocol, cast
 
 from session_pool.desk import Desk
 from session_pool.errors import ConfigError, SessionGone
-from session_pool.lease import Lease
+from session_pool.lease import NO_TIMEOUT, Lease
 from session_pool.model import Exchange
+from session_pool.patience import seconds
 
 Key = str | tuple[str, ...]
 Context = Literal["kept", "new", "lost"]
@@ -42,6 +44,8 @@ def conversation_key(key: Key | None) -> str | None:
         raise ConfigError("conversation: the key, and each part of it, must not be empty")
     if any(SEPARATOR in part or "\0" in part for part in parts):
         raise ConfigError("conversation: the key must not contain U+001F or U+0000")
+    if any("\ud800" <= letter <= "\udfff" for part in parts for letter in part):
+        raise ConfigError("conversation: the key has half a surrogate pair in it, which is no text")
     return SEPARATOR.join(parts)
 
 
@@ -126,6 +130,7 @@ class Conversation:
 
         Cancelling it loses nothing; the next turn waits until the exchange is known to be over.
         """
+        timeout = _checked(timeout)
         async with await self._pool.of_conversation(self._desk, self._key, timeout) as lease:
             replaced = 0
             while True:
@@ -155,6 +160,7 @@ class Conversation:
         Use it as `async with talk.stream(text) as stream: async for piece in stream: ...`; then
         `stream.reply` is the whole.
         """
+        timeout = _checked(timeout)
         async with await self._pool.of_conversation(self._desk, self._key, timeout) as lease:
             stream = ReplyStream(lease, text, timeout, parameter_inputs)
             try:
@@ -217,8 +223,9 @@ class ReplyStream:
         return await self._lease.cancel(response)
 
     async def aclose(self) -> None:
-        """Stop reading."""
-        await self._pieces.aclose()
+        """Stop reading; what another task reads just now is read on by that one."""
+        if not cast("AsyncGeneratorType[str, None]", self._pieces).ag_running:
+            await self._pieces.aclose()
 
     async def _read(self) -> AsyncGenerator[str, None]:
         lease, (text, timeout, inputs) = self._lease, self._ask
@@ -240,6 +247,10 @@ class ReplyStream:
                     continue
                 if pieces.exchange is not None:
                     self._reply = _reply(lease, pieces.exchange, context)
+
+
+def _checked(timeout: float | None) -> float | None:
+    return None if timeout is None else seconds(timeout, "timeout", NO_TIMEOUT)
 
 
 def _context(lease: Lease) -> Context:

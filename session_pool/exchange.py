@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from session_pool.errors import (
+    AgentUnavailable,
+    AuthError,
+    ConfigError,
     ExchangeUncertain,
     LeaseLost,
+    PoolClosed,
     RemoteError,
     RemoteMalformed,
     RemoteRejected,
     RemoteThrottled,
     RemoteUnavailable,
     SessionGone,
+    SessionPoolError,
 )
 from session_pool.foundry import Urgency
 from session_pool.model import Exchange
@@ -64,6 +69,32 @@ def say(
     return Said(text, parameter_inputs, contexts_override, str(uuid4()), str(uuid4()))
 
 
+@asynccontextmanager
+async def in_turn(lock: asyncio.Lock, until: float) -> AsyncIterator[None]:
+    """One exchange at a time, which is all that a session takes; the wait counts as its time.
+
+    Args:
+        lock: of the session.
+        until: by the loop's clock.
+
+    Raises:
+        RemoteUnavailable: the one before it took until then; nothing was sent.
+    """
+    try:
+        async with asyncio.timeout_at(until if lock.locked() else None):
+            await lock.acquire()
+    except TimeoutError as error:
+        raise RemoteUnavailable(
+            "the exchange was not sent: another one on this lease went on for as long as its "
+            "timeout, and a session takes one at a time; raise the timeout",
+            sent=False,
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 class Speaker:
     """Carries exchanges to one session and learns what became of them.
 
@@ -92,19 +123,20 @@ class Speaker:
         self._doubt_s = doubt_s
         self.in_flight = False
 
-    async def ask(self, said: Said, timeout_s: float) -> Exchange:
+    async def ask(self, said: Said, until: float) -> Exchange:
         """Say it and wait for the answer.
 
         Args:
             said: the words and their ids.
-            timeout_s: seconds for everything, waiting for the budget and looking up included.
+            until: by the loop's clock, for everything, waiting for the budget and looking up
+                included.
 
         Raises:
             SessionGone: the remote does not know the session, and nothing was begun.
             RemoteRejected, RemoteThrottled, RemoteUnavailable: nothing was begun, or it is over.
             ExchangeUncertain: it was sent, and what became of it could not be learnt in time.
         """
-        attempt = _Attempt(self._works, timeout_s)
+        attempt = _Attempt(self._works, until)
 
         async def send() -> Exchange:
             self._check(said, attempt)
@@ -130,9 +162,7 @@ class Speaker:
                 if outcome is not None:
                     return outcome
 
-    async def stream(
-        self, said: Said, timeout_s: float, ending: Ending
-    ) -> AsyncGenerator[str, None]:
+    async def stream(self, said: Said, until: float, ending: Ending) -> AsyncGenerator[str, None]:
         """Say it and give the answer's text as it arrives; what became of it is in `ending`.
 
         Should the stream be cut, the outcome is looked up and the rest of the text follows.
@@ -140,7 +170,7 @@ class Speaker:
         Raises:
             as `ask`.
         """
-        attempt, heard = _Attempt(self._works, timeout_s), ""
+        attempt, heard = _Attempt(self._works, until), ""
 
         def send() -> AbstractAsyncContextManager[AsyncIterator[str]]:
             self._check(said, attempt)
@@ -184,10 +214,11 @@ class Speaker:
 
     async def _read(self, said: Said, heard: str, attempt: _Attempt) -> Exchange:
         # A stream carries text only; the rest of the exchange is read from `content` afterwards.
-        try:
-            found = await self._find(said, min(LOOK_TIMEOUT_S, max(1.0, attempt.left_s())))
-        except (RemoteError, SessionGone):
-            found = None  # the answer is there, its details are not worth failing for
+        found, look_s = None, min(LOOK_TIMEOUT_S, max(1.0, attempt.left_s()))
+        # The answer is there, its details are not worth failing for, or waiting in line for.
+        with suppress(SessionPoolError, TimeoutError):
+            async with asyncio.timeout(look_s):
+                found = await self._find(said, look_s)
         return found or Exchange(heard, said.trace_id)
 
     async def _after(self, error: Exception, said: Said, attempt: _Attempt) -> Exchange | None:
@@ -252,8 +283,8 @@ class Speaker:
                         raise self._uncertain(said) from error
                     return None
                 look_s = min(look_s, self._doubt_s - unknown_s)
-            except SessionGone as gone:
-                raise self._uncertain(said) from gone
+            except (SessionGone, AuthError, AgentUnavailable, ConfigError, PoolClosed) as blind:
+                raise self._uncertain(said) from blind  # whatever keeps it from being looked up
             except (RemoteError, TimeoutError):
                 pass  # the look failed, not the exchange: look again, until the time is up
             await asyncio.sleep(max(0.001, min(look_s, attempt.left_s())))
@@ -292,14 +323,21 @@ class Ending:
         exchange: the whole of it, once it is known.
         cancelled: the remote accepted a `cancel`, so what comes after is no failure.
         kept: the exchange is part of the session's history.
+        recorded: it is on record with the session.
     """
 
-    __slots__ = ("cancelled", "exchange", "kept")
+    __slots__ = ("cancelled", "exchange", "kept", "recorded")
 
     def __init__(self) -> None:
         self.exchange: Exchange | None = None
         self.cancelled = False
         self.kept = True
+        self.recorded = False
+
+    def record(self) -> bool:
+        """Whether it is still to be put on record; only the first who asks does so."""
+        first, self.recorded = not self.recorded, True
+        return first
 
 
 class _Attempt:
@@ -307,9 +345,9 @@ class _Attempt:
 
     __slots__ = ("_time", "deadline", "doubtful", "heard", "last_sent_at", "number", "sent_at")
 
-    def __init__(self, works: Works, timeout_s: float) -> None:
+    def __init__(self, works: Works, until: float) -> None:
         self._time = works.loop.time
-        self.deadline = self._time() + timeout_s
+        self.deadline = until
         self.number = 0
         self.sent_at: float | None = None
         self.last_sent_at = 0.0

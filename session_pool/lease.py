@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from types import TracebackType
+from types import AsyncGeneratorType, TracebackType
 from typing import Any, Final, Protocol, Self, cast
 
 from session_pool.errors import (
@@ -20,17 +20,22 @@ from session_pool.errors import (
     SessionGone,
 )
 from session_pool.errors import ExchangeUncertain as Uncertain
-from session_pool.exchange import Ending, Said, Speaker, say
+from session_pool.exchange import Ending, Said, Speaker, in_turn, say
 from session_pool.foundry import Urgency
 from session_pool.holding import Holding
 from session_pool.lapse import Renewal
 from session_pool.model import Exchange
-from session_pool.notes import found_dead
+from session_pool.notes import found_dead, tell
+from session_pool.patience import seconds
 from session_pool.rules import dead, exchanged
 from session_pool.space import Put
 
 WORN: Final = {"ContextSizeExceededLimit": "context_size"}
 """Refusals that say: this session can take no more, a new one can (B18)."""
+
+
+NO_TIMEOUT: Final = "None is the policy's"
+"""Said with a timeout that cannot be meant."""
 
 
 class Source(Protocol):
@@ -87,9 +92,10 @@ class Lease(Holding):
             say(_words(text), parameter_inputs, contexts_override),
             self._patience_s(timeout),
         )
-        async with self._speaking(said) as speaker:
+        until = self._works.loop.time() + timeout_s
+        async with self._speaking(said, until) as speaker:
             started = self._works.clock()
-            exchange = await speaker.ask(said, timeout_s)
+            exchange = await speaker.ask(said, until)
             await self._made(exchange, started)
         return exchange
 
@@ -135,9 +141,10 @@ class Lease(Holding):
             response=response,
             timeout_s=self._desk.policy.create_timeout_s,
         )
-        stream.ending.cancelled, stream.ending.kept = True, exchange is not None
-        if exchange is not None:
-            self.last_exchange = exchange
+        ending = stream.ending
+        ending.cancelled, ending.kept = True, exchange is not None
+        if exchange is not None and ending.record():  # its reader may never come to the end
+            await self._made(exchange, stream.started)
         return exchange
 
     async def touch(self, exchanges: int = 1) -> None:
@@ -150,8 +157,9 @@ class Lease(Holding):
             ConfigError: a negative number.
             LeaseLost: the lease is over.
         """
-        if exchanges < 0:
-            raise ConfigError("touch: exchanges must not be negative")
+        given: object = exchanges
+        if not isinstance(given, int) or given < 0:
+            raise ConfigError("touch: exchanges must be a whole number, 0 or more")
         self._check_held()
         self._used, self._plain = True, False
         await self._write(exchanged(self._facts, exchanges), self._facts.lifetime_s)
@@ -241,12 +249,10 @@ class Lease(Holding):
     def _patience_s(self, timeout: float | None) -> float:
         if timeout is None:
             return self._desk.policy.exchange_timeout_s
-        if not timeout >= 0:  # a NaN is not either
-            raise ConfigError("timeout must not be negative; None is the policy's")
-        return timeout
+        return seconds(timeout, "timeout", NO_TIMEOUT)
 
     @asynccontextmanager
-    async def _speaking(self, said: Said) -> AsyncIterator[Speaker]:
+    async def _speaking(self, said: Said, until: float) -> AsyncIterator[Speaker]:
         if self._stream is not None:
             raise ConfigError(
                 "a streamed exchange is in flight on this lease, and a session takes one exchange "
@@ -254,7 +260,7 @@ class Lease(Holding):
             )
         if self._lock is None:
             self._lock = asyncio.Lock()
-        async with self._lock:
+        async with in_turn(self._lock, until):
             self._check_held()
             self._check_context()
             if self._in_flight:
@@ -313,12 +319,13 @@ class Lease(Holding):
                 await self._write(facts._replace(trace_id=None))
 
     async def _close_stream(self) -> None:
-        if self._stream is not None:
+        if self._stream is not None and not self._stream.being_read:  # by a task that goes on
             await self._stream.aclose()
 
     async def _instead(self, give_up: Put) -> None:
         self._over = True
         self._forget()
+        tell(self._works, self._desk, give_up, self._entry)
         await cast("Source", self._works.source).instead(self, give_up)
 
 
@@ -332,6 +339,7 @@ class ExchangeStream:
         self.said = said
         self.ending = Ending()
         self._lease = lease
+        self.started = 0.0
         self._timeout_s = timeout_s
         self._pieces: AsyncGenerator[str, None] | None = None
 
@@ -339,6 +347,12 @@ class ExchangeStream:
     def exchange(self) -> Exchange | None:
         """The whole exchange, once the stream has come to its end."""
         return self.ending.exchange
+
+    @property
+    def being_read(self) -> bool:
+        """A task waits for its next piece at this moment."""
+        pieces = cast("AsyncGeneratorType[str, None] | None", self._pieces)
+        return pieces is not None and pieces.ag_running
 
     def __aiter__(self) -> AsyncIterator[str]:
         return self
@@ -366,17 +380,18 @@ class ExchangeStream:
 
     async def _read(self) -> AsyncGenerator[str, None]:
         lease, ending = self._lease, self.ending
-        async with lease._speaking(self.said) as speaker:
-            lease._stream, started = self, lease._works.clock()
+        until = lease._works.loop.time() + self._timeout_s
+        async with lease._speaking(self.said, until) as speaker:
+            lease._stream, self.started = self, lease._works.clock()
             try:
-                async with aclosing(speaker.stream(self.said, self._timeout_s, ending)) as pieces:
+                async with aclosing(speaker.stream(self.said, until, ending)) as pieces:
                     async for piece in pieces:
                         yield piece
             finally:
                 lease._stream = None
                 speaker.in_flight = speaker.in_flight and not ending.cancelled
-            if ending.exchange is not None:
-                await lease._made(ending.exchange, started, kept=ending.kept)
+            if ending.exchange is not None and ending.record():
+                await lease._made(ending.exchange, self.started, kept=ending.kept)
 
 
 def _words(text: str) -> str:

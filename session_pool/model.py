@@ -50,11 +50,18 @@ class Sighting(NamedTuple):
     """A session as one answer showed it, with its life as a duration (B20).
 
     `remaining_s` counts from the moment the answer was read: what the remote's own clock says is
-    left, less the second that `Date` is truncated by, less the time that the request took.
+    left, less the second that `Date` is truncated by, less the time that the request took. An
+    answer that does not say (`said` is False) promises nothing: then it is 0.
     """
 
     session: Session
     remaining_s: float
+    said: bool = True
+
+    @property
+    def said_s(self) -> float | None:
+        """What is left, where the answer says so."""
+        return self.remaining_s if self.said else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +151,8 @@ class Facts(NamedTuple):
         sought: of a creation, under way or unsettled: how its session would be recognised.
         batch: how often the agent had been recycled when its creation was sent (B25).
         bound: its conversation has given it back once, and so has it for good.
+        seen: a holder read its RID or spoke in it, so any client may have said something there,
+            whatever `exchanges` says; until a look shows that nobody has.
     """
 
     session: Session | None = None
@@ -161,6 +170,7 @@ class Facts(NamedTuple):
     sought: Sought | None = None
     batch: int = 0
     bound: bool = False
+    seen: bool = False
 
 
 NO_FACTS: Final = Facts()

@@ -13,7 +13,7 @@ from functools import partial
 from session_pool.desk import Desk
 from session_pool.errors import StoreError
 from session_pool.events import SessionDied, SessionQuarantined, SessionRetired
-from session_pool.model import FOREVER, Entry
+from session_pool.model import FOREVER, Entry, Sighting
 from session_pool.space import Note, Put
 from session_pool.works import TELL_S, Works
 
@@ -65,10 +65,11 @@ async def found_dead(works: Works, desk: Desk, entry: Entry, early_s: float) -> 
             await works.owned(telling, "note")
 
 
-def outlived(works: Works, desk: Desk, age_s: float) -> None:
-    """Tell that a session is alive after so many seconds without an exchange (B16)."""
+def outlived(works: Works, desk: Desk, seen: Sighting) -> None:
+    """Tell that a session is alive after so long without an exchange, if that is known (B16)."""
     suspected_s = desk.noted.note.early_death_s
-    if suspected_s is not None and age_s > suspected_s:
+    age_s = seen.session.lifetime_s - seen.remaining_s
+    if suspected_s is not None and seen.said and age_s > suspected_s:
         works.spawn(write_note(works, desk, lambda note: _clear(note, age_s)), "note")
 
 

@@ -146,7 +146,11 @@ class Particulars:
     @property
     def expires_at(self) -> datetime:
         """When the session ends, as estimated, by this machine's wall clock."""
-        return datetime.now(UTC) + timedelta(seconds=self.remaining_s())
+        now = datetime.now(UTC)
+        try:
+            return now + timedelta(seconds=self.remaining_s())
+        except OverflowError:  # the far future, by a clock that is ahead of the remote's
+            return datetime.max.replace(tzinfo=UTC)
 
     def remaining_s(self) -> float:
         """Seconds until the session ends, as estimated; negative once it is past that (B16)."""

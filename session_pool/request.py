@@ -29,7 +29,7 @@ from session_pool.notes import found_dead, outlived, tell
 from session_pool.rules import change, confirm, dead, following, refused
 from session_pool.space import Done, Grant, NotDone, Put, Refusal, Ticket, Want
 from session_pool.timeouts import time_went_into, timed_out
-from session_pool.verdicts import touched
+from session_pool.verdicts import unfit_as_seen
 from session_pool.works import Works
 
 PATIENCE_S: Final = 3 * ASK_AGAIN_S
@@ -96,8 +96,7 @@ class Request:
         answer, place = (None, place) if first is None else (first.answer, first.place)
         desk.asking.add(self)
         try:
-            if first is None:
-                desk.asked_at = works.clock()
+            desk.asked_at = works.clock()
             want = self._want(own_only) if first is None else first.want
             if first is not None and answer is None:
                 want = self._wish_again(want, own_only)
@@ -293,6 +292,8 @@ class Request:
             case "empty" | "withdrawn":
                 self._fail_fast(refusal.needs)
                 desk.timeouts += 1
+                # It was asked for, so it is kept warm from now on.
+                self._works.on_change(desk.key, refusal.counts, None)
                 raise self._timed_out(refusal)
 
     def _fail_fast(self, needs: str) -> None:
@@ -337,18 +338,13 @@ class Request:
                 return await self._introduced(grant, None)
         if seen is None:
             return await self._dead(grant)
-        if self._used(grant, seen):
-            put = refused(desk.key, grant.entry, works.next_id(), "mislabelled")
+        unfit = unfit_as_seen(grant.entry.facts, seen, self._asked.min_remaining_s, desk.terms)
+        if unfit is not None:
+            put = refused(desk.key, grant.entry, works.next_id(), unfit)
             tell(works, desk, put, grant.entry)
             return put
-        outlived(works, desk, seen.session.lifetime_s - seen.remaining_s)
+        outlived(works, desk, seen)
         return await self._introduced(grant, seen)
-
-    def _used(self, grant: Grant, seen: Sighting) -> bool:
-        # What nobody is known to have had must be as it was made, or somebody would read in it.
-        facts = grant.entry.facts
-        fresh = facts.exchanges == 0 and not facts.bound and self._desk.terms.reuse == "never"
-        return fresh and touched(facts.session, seen.session)
 
     async def _dead(self, grant: Grant) -> Put:
         works, desk = self._works, self._desk
@@ -374,7 +370,7 @@ class Request:
                 "leased",
                 fence=grant.entry.fence,
                 facts=facts,
-                expires_in_s=seen.remaining_s if seen is not None else None,
+                expires_in_s=seen.said_s if seen is not None else None,
             ),
             for_s=self._left_s(),
         )

@@ -122,7 +122,7 @@ def born(
 
     One that was recalled while it was being created leaves at once, unused (B25).
     """
-    session, remaining_s = seen
+    session, remaining_s, _ = seen
     facts = Facts(session=session, lifetime_s=session.lifetime_s, batch=batch)
     leaves = "born expired" if remaining_s <= 0 else recalled(facts, note)
     return Put(
@@ -189,7 +189,8 @@ def confirm(
     suspect = note.early_death_s is not None and idled_s >= note.early_death_s
     made = entry.expires - lifetime_s  # while nothing is known to have been said in it
     suspect |= note.doubted_before is not None and made < note.doubted_before
-    return "look" if suspect and entry.facts.exchanges == 0 else "ready"
+    mine = entry.facts.bound and entry.facts.exchanges  # lives on with each exchange: see B2
+    return "look" if suspect and not mine else "ready"
 
 
 def following(grant: Grant) -> Facts | None:
@@ -284,6 +285,8 @@ def ended(
     def doubt(why: str, in_s: float) -> Put:
         return to("quarantined", None, in_s)._replace(facts=facts._replace(trouble=why))
 
+    if how.used or how.seen:
+        facts = facts._replace(seen=True)
     talks = entry.conversation is not None
     if how.gone:
         return _dead(to("gone", "gone", terms.remember_s), talks)
@@ -315,8 +318,9 @@ def parked_for(remaining_s: float, lifetime_s: float, terms: Terms) -> float:
 
 
 def refused(
-    key: PoolKey, entry: Entry, op: str, why: Literal["park_timeout", "recycled", "mislabelled"]
-) -> Put:
+    key: PoolKey, entry: Entry, op: str,
+    why: Literal["park_timeout", "recycled", "mislabelled", "expiring"],
+) -> Put:  # fmt: skip
     """What becomes of a session, just handed out, that its taker may not have.
 
     Its conversation left it alone for too long, and remembers it; or it was made before a recycle,
@@ -392,5 +396,5 @@ def deletes(facts: Facts, terms: Terms) -> bool:
     if facts.forced or terms.delete_retired == "all":
         return True
     unused = facts.exchanges == 0 and facts.reason not in ("used", "mislabelled", "discarded")
-    unused = unused and facts.trouble is None
+    unused = unused and facts.trouble is None and not facts.seen
     return terms.delete_retired == "unused" and unused

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Final, Literal, NamedTuple
 
-from session_pool.model import Entry, PoolKey, Session, Sighting, Sought, Terms
+from session_pool.model import Entry, Facts, PoolKey, Session, Sighting, Sought, Terms
 from session_pool.recalls import recalled
 from session_pool.rules import (
     FIRST_LOOK_S,
@@ -98,18 +98,48 @@ def unsettled(key: PoolKey, entry: Entry, now: float, op: str, terms: Terms) -> 
     )
 
 
-def alive(key: PoolKey, entry: Entry, op: str, seen: Sighting, terms: Terms) -> Put:
-    """A free session was seen alive: its end as now estimated, and the next look."""
-    return change(
-        key,
-        entry,
-        op,
-        entry.state,
-        expires_in_s=seen.remaining_s,
-        deadline_in_s=terms.verify_after_s
-        if entry.state == "idle"
-        else max(0.0, seen.remaining_s - terms.min_remaining_s),
-    )
+def alive(key: PoolKey, entry: Entry, now: float, op: str, seen: Sighting, terms: Terms) -> Put:
+    """A free session was seen alive: its end as now estimated, and the next look.
+
+    One that ends earlier than it was believed to is replaced as much earlier (B14); estimates are
+    off by `doubt_s` without meaning anything.
+    """
+    left_s = entry.expires - now
+    if seen.said_s is not None:
+        earlier_s, left_s = left_s - seen.said_s, seen.said_s
+        if entry.state == "idle" and earlier_s > terms.doubt_s:
+            fresh_in_s = max(0.0, entry.fresh_until - now - earlier_s)
+            return change(
+                key, entry, op, "idle", expires_in_s=left_s, fresh_in_s=fresh_in_s,
+                deadline_in_s=terms.verify_after_s,
+            )  # fmt: skip
+    look_s = terms.verify_after_s
+    if entry.state != "idle":
+        look_s = max(0.0, left_s - terms.min_remaining_s)
+    return change(key, entry, op, entry.state, expires_in_s=seen.said_s, deadline_in_s=look_s)
+
+
+def unfit_as_seen(
+    facts: Facts, seen: Sighting, asked_s: float | None, terms: Terms
+) -> Literal["mislabelled", "expiring"] | None:
+    """Why a session, looked at before it is handed out, is not for who would get it; None: it is.
+
+    A conversation's own is, for as long as it lives (B2). What nobody is known to have had must be
+    as it was made, or somebody would read in it (B4), and must live for as long as was asked.
+
+    Args:
+        facts: of the session.
+        seen: what the look showed.
+        asked_s: the least life that its taker wishes for, where that is more than the policy's.
+        terms: the agent's.
+    """
+    if facts.bound:
+        return None
+    fresh = facts.exchanges == 0 and terms.reuse == "never"
+    if fresh and touched(facts.session, seen.session):
+        return "mislabelled"
+    least_s = max(asked_s or 0.0, terms.min_remaining_s)
+    return "expiring" if seen.said and seen.remaining_s < least_s else None
 
 
 def verify_by_list(idle: int, sessions: int) -> bool:
@@ -159,7 +189,8 @@ def verdict(
     )  # fmt: skip
     if facts.trouble == "unused":
         if session is not None and not touched(facts.session, session):
-            told = facts._replace(trouble=None, reason=facts.reason or recalled(facts, note))
+            why = facts.reason or recalled(facts, note)
+            told = facts._replace(trouble=None, reason=why, seen=False)
             if told.reason is not None:
                 return change(key, entry, op, "retiring", facts=told, deadline_in_s=0.0)
             return change(key, entry, op, "idle", facts=told, deadline_in_s=terms.verify_after_s)
@@ -178,12 +209,12 @@ def verdict(
         return change(key, entry, op, "quarantined", deadline_in_s=max(SOON_S, look_s))
     made = 1 if grown or evidence.trace == "complete" else 0
     told = exchanged(facts, made, session) if made else facts._replace(trace_id=None)
-    if facts.reason == "evicted":  # the trouble stays, unless nobody can have said anything (B29)
-        seen_unused = session is not None and not touched(facts.session, session)
-        told = told._replace(trouble=None if seen_unused else facts.trouble)
+    unused = session is not None and not touched(facts.session, session)
+    doubtful = facts.seen or facts.trouble is not None
+    told = told._replace(trouble=None, seen=doubtful and not unused)
+    if facts.reason == "evicted":
         return change(key, entry, op, "retiring", facts=told, deadline_in_s=0.0)
-    told = told._replace(trouble=None)
-    expires_in_s = seen.remaining_s if seen is not None else None
+    expires_in_s = seen.said_s if seen is not None else None
     if entry.conversation is not None:
         park_s = parked_for(facts.lifetime_s, facts.lifetime_s, terms)
         told = told._replace(bound=True)

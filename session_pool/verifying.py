@@ -83,8 +83,9 @@ class Verifier:
             except SessionPoolError as error:
                 log.debug("an idle session could not be verified", exc_info=error)
             else:
-                outlived(works, desk, sighting.session.lifetime_s - sighting.remaining_s)
-                await works.put(alive(desk.key, entry, works.next_id(), sighting, desk.terms))
+                outlived(works, desk, sighting)
+                put = alive(desk.key, entry, now, works.next_id(), sighting, desk.terms)
+                await works.put(put)
 
     async def _list(self, desk: Desk, wanted: set[str]) -> dict[str, Sighting]:
         found: dict[str, Sighting] = {}

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 
 from yarl import URL
 
-from session_pool.errors import RemoteMalformed, RemoteUnavailable
+from session_pool.errors import RemoteMalformed, RemoteUnavailable, SessionPoolError
 from session_pool.foundry import address, translate, wire
 from session_pool.foundry.api import Background, SessionPage
 from session_pool.foundry.auth import Auth, NeedsHost
@@ -322,6 +322,13 @@ class FoundryClient:
                 return await ask()
         except TimeoutError as error:
             raise RemoteUnavailable(f"{operation}: no token in time", sent=False) from error
+        except SessionPoolError:
+            raise
+        except Exception as error:  # whatever an auth of the user's own lets out: it may pass
+            kind = type(error).__name__
+            raise RemoteUnavailable(
+                f"{operation}: no token: {type(self._auth).__name__} raised {kind}", sent=False
+            ) from error
 
     async def _post_form(self, form: Mapping[str, str], timeout_s: float) -> bytes:
         """Post to the token endpoint, for `ClientCredentials`."""
@@ -360,13 +367,13 @@ class FoundryClient:
         said_s = translate.http_date_s(incoming.headers.get("Date", ""))
         if said_s is None:
             self._drift("answers carry no Date: what is left of a session cannot be told")
-            return Sighting(session, 0.0)
+            return Sighting(session, 0.0, said=False)
         left_s = session.estimated_expires_time.timestamp() - (said_s + _DATE_IS_CUT_BY_S)
         return Sighting(session, left_s - incoming.elapsed_s)
 
     def _without_estimate(self, found: wire.WireSession) -> Sighting:
         self._drift("sessions carry no estimatedExpiresTime: each is looked at before its use")
-        return Sighting(found.noun(), 0.0)
+        return Sighting(found.noun(), 0.0, said=False)
 
     def _drift(self, what: str) -> None:
         if self._on_drift is not None and what not in self._drifted:

@@ -107,7 +107,8 @@ async def test_without_a_date_a_look_promises_nothing_and_a_creation_still_does(
         remote.answers("GET", ONE, session_json(), headers={"Date": ""})
     remote.answers("POST", SESSIONS, session_json(), headers={"Date": ""})
     for _ in range(2):
-        assert (await client.get_session(AGENT, SESSION, timeout_s=5)).remaining_s == 0.0
+        seen = await client.get_session(AGENT, SESSION, timeout_s=5)
+        assert (seen.remaining_s, seen.said, seen.said_s) == (0.0, False, None)
     assert (await client.create_session(AGENT, timeout_s=5)).remaining_s == 86400.0
     await client.aclose()
     assert len(drift) == 1

@@ -314,7 +314,7 @@ class World:
         elif evidence.gone:
             put = rules.dead(KEY, entry, self.op(), self.terms)
         elif evidence.seen is not None:
-            put = verdicts.alive(KEY, entry, self.op(), evidence.seen, self.terms)
+            put = verdicts.alive(KEY, entry, now, self.op(), evidence.seen, self.terms)
         else:
             return
         self.put(put)

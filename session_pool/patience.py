@@ -1,0 +1,34 @@
+"""Seconds, as a caller gives them: what cannot be meant is refused by name, before anything waits.
+
+Pure: no I/O, no clock. A NaN in a heap of deadlines would hold up everybody else's (B7).
+"""
+
+from __future__ import annotations
+
+from typing import SupportsFloat
+
+from session_pool.errors import ConfigError
+
+
+def seconds(given: object, name: str, hint: str = "") -> float:
+    """Seconds that somebody may wait, or wish for.
+
+    Args:
+        given: a number, 0 or more; infinity is for ever.
+        name: of the argument, for the message.
+        hint: what else could be meant, for the message.
+
+    Raises:
+        ConfigError: no number, a negative one, not a number (NaN), or one beyond all floats.
+    """
+    hint = f"; {hint}" if hint else ""
+    if isinstance(given, str | bytes) or not isinstance(given, SupportsFloat):
+        kind = type(given).__name__
+        raise ConfigError(f"{name} must be a number of seconds, not a {kind}{hint}")
+    try:
+        value = float(given)
+    except OverflowError:
+        raise ConfigError(f"{name} is too large a number of seconds{hint}") from None
+    if not value >= 0:  # a NaN is not either
+        raise ConfigError(f"{name} must not be negative{hint}")
+    return value
