@@ -35,7 +35,11 @@ class Door:
         """
         if self.refusal is not None:
             raise PoolClosed(self.refusal)
-        if asyncio.get_running_loop() is not self.loop:
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:  # a thread without one
+            here = None
+        if here is not self.loop:
             raise PoolClosed(
                 "this pool was opened in another event loop; open one in each loop that uses it"
             )

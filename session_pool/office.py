@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Final, Literal, Self
-from urllib.parse import urlsplit
 
 from session_pool.agent import checked
 from session_pool.closing import let_go
@@ -21,7 +20,7 @@ from session_pool.desk import Desk
 from session_pool.desks import PRINCIPAL, Desks
 from session_pool.door import Door
 from session_pool.errors import ConfigError
-from session_pool.foundry import Budget, FoundryClient, Paced, preset_for
+from session_pool.foundry import Budget, FoundryClient, Paced, host_of, preset_for
 from session_pool.keeper import Keeper
 from session_pool.model import Counts, PoolKey
 from session_pool.operating import PATIENCE_S, Operator
@@ -83,7 +82,7 @@ class Office(Verbs):
         self._door = Door("the office is not open; use `async with`")
 
     async def __aenter__(self) -> Self:
-        settings, host = self._settings, urlsplit(self._settings.url).netloc
+        settings, host = self._settings, host_of(self._settings.url)
         loop = self._door.loop = asyncio.get_running_loop()
         clock = clock_of(loop)
         store = open_store(settings.store, clock=clock, realm=host)

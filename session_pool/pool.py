@@ -14,11 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 from session_pool import forks
 from session_pool.acquire import Acquiring, Acquisition, AskedLease, asking
-from session_pool.agent import Agent, checked
+from session_pool.agent import Agent, checked, of_kind
 from session_pool.closing import CLOSING, Closing, let_go
 from session_pool.conversation import Conversation, Key
 from session_pool.creator import Creator
@@ -34,12 +33,14 @@ from session_pool.foundry import (
     Paced,
     SecretFile,
     StaticToken,
+    host_of,
     preset_for,
 )
 from session_pool.keeper import Keeper
 from session_pool.model import Counts, PoolKey
 from session_pool.operating import Operator
 from session_pool.orphans import Orphans
+from session_pool.patience import seconds
 from session_pool.policy import AgentPolicy, RequestLimits
 from session_pool.principal import check_identity
 from session_pool.renewer import Renewer
@@ -104,19 +105,23 @@ class SessionPool(Verbs):
             raise ConfigError("token: give either token or auth, not both")
         self._api = FoundryClient(url, auth, allow_http=allow_http) if api is None else api
         self._auth = auth
-        self._host = urlsplit(url).netloc
+        self._host = host_of(url)
         self._store_at = store
         self._policy = policy or AgentPolicy()
         self._agents = checked(agents or {})
         self._sole_owner = sole_owner
-        asked = (limits or RequestLimits()).model_dump(exclude_none=True)
+        limits = limits or RequestLimits()
+        of_kind("policy", self._policy, AgentPolicy)
+        of_kind("limits", limits, RequestLimits)
+        of_kind("auth", auth, Auth)
+        asked = limits.model_dump(exclude_none=True)
         self._limits = preset_for(auth)._replace(**asked)
         self._bus = Bus()
         self._door = Door("the pool is not open; use `async with`, or await pool.open()")
         self._named: dict[str, Desk] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._warned = False
+        self._warned = self._given_up = False
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, **overrides: Any) -> Self:
@@ -147,7 +152,7 @@ class SessionPool(Verbs):
             The pool.
 
         Raises:
-            PoolClosed: it was opened before.
+            PoolClosed: it was opened before, or is closed meanwhile.
             StoreError: the store cannot be used, or its sessions belong to other credentials.
 
         Cancelling it leaves nothing open; like any pool that was not opened, it is done with then.
@@ -177,6 +182,7 @@ class SessionPool(Verbs):
             await check_identity(store, self._host, PRINCIPAL, self._auth)
             await self._api.open()
             counted = [(desk, *await store.read(desk.key)) for desk in desks.all()]
+            self._check_wanted()
         except BaseException:  # cancelled, or the store cannot be used: nothing may stay open
             self._door.refusal = "the pool could not be opened; make another one"
             self._closing = works.spawn(let_go(works), "close")
@@ -204,9 +210,13 @@ class SessionPool(Verbs):
 
         Args:
             timeout: seconds to wait for leases and creations.
+
+        Raises:
+            ConfigError: a timeout that cannot be meant.
         """
+        timeout = seconds(timeout, "timeout", "0 waits for nobody")
         if self._loop is None or (self._door.refusal is not None and self._closing is None):
-            self._door.refusal = self._door.refusal or "the pool is closed"
+            self._given_up = self._loop is not None  # it is being opened, and finds out
             return
         if self._closing is None:
             self._door.check()
@@ -263,8 +273,8 @@ class SessionPool(Verbs):
         desk = (self._door.refusal is None and self._named.get(agent)) or self._desk(agent)
         if timeout is None:
             timeout = desk.timeout_s
-        elif not timeout >= 0:  # a NaN is not either
-            raise ConfigError("timeout must not be negative; 0 never waits")
+        else:
+            timeout = seconds(timeout, "timeout", "0 never waits")
         asked = NOTHING_ASKED
         if not (conversation is None and agent_version is None and min_remaining_s is None):
             asked = asking(conversation, agent_version, min_remaining_s)
@@ -334,6 +344,10 @@ class SessionPool(Verbs):
             self._creator.attend(desk, counts)
         if states.get("ageing") or desk.overfull(counts):
             self._keeper.trim(desk, counts)
+
+    def _check_wanted(self) -> None:
+        if self._given_up:
+            raise PoolClosed("the pool was closed while it was being opened")
 
     def _warn_of_memory(self) -> None:
         if not (self._warned or self._works.store.durable):

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Final, Self
+from weakref import WeakSet
 
 from session_pool.events import (
     AgentDrained,
@@ -215,7 +216,7 @@ class Bus:
     """Carries events to subscribers and to the log."""
 
     def __init__(self) -> None:
-        self._subscriptions: list[Subscription] = []
+        self._subscriptions: WeakSet[Subscription] = WeakSet()  # a reader that has gone needs none
         self._closed = False
 
     @property
@@ -229,13 +230,12 @@ class Bus:
         if self._closed:  # nothing will come any more
             subscription.close()
         else:
-            self._subscriptions.append(subscription)
+            self._subscriptions.add(subscription)
         return subscription
 
     def forget(self, subscription: Subscription) -> None:
         """Tell it nothing more."""
-        if subscription in self._subscriptions:
-            self._subscriptions.remove(subscription)
+        self._subscriptions.discard(subscription)
 
     def publish(self, event: Event) -> None:
         """Tell the subscribers and the log."""

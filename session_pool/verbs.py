@@ -12,6 +12,7 @@ from session_pool.desk import Desk
 from session_pool.door import Door
 from session_pool.errors import ConfigError
 from session_pool.operating import Operator
+from session_pool.patience import seconds
 
 
 class Verbs:
@@ -32,6 +33,7 @@ class Verbs:
             timeout: seconds; None waits for ever.
 
         Raises:
+            ConfigError: a timeout that cannot be meant.
             AcquireTimeout: they were not in time; its cause is the last error.
             AgentUnavailable, AuthError: sessions of an agent cannot be created.
             PoolPaused: an agent that lacks sessions is paused.
@@ -39,7 +41,7 @@ class Verbs:
             StoreUnavailable: the store was away until then.
         """
         self._door.check()
-        await self._operator.ready(timeout)
+        await self._operator.ready(_checked(timeout))
 
     async def warm(self, agent: str, n: int, timeout: float | None = None) -> None:
         """Have at least `n` sessions ready now, once; afterwards the policy's `min_idle` holds.
@@ -65,7 +67,7 @@ class Verbs:
                 f"n: {n} is more than the policy's max_idle ({desk.terms.max_idle}); what is above "
                 "that would be retired at once"
             )
-        await self._operator.warm(desk, n, timeout)
+        await self._operator.warm(desk, n, _checked(timeout))
 
     async def pause(self, agent: str) -> None:
         """Hand out and create nothing of an agent, in any process, until it is resumed.
@@ -127,3 +129,7 @@ class Verbs:
         """
         self._door.check()
         await self._operator.evict(rid, force=force)
+
+
+def _checked(timeout: float | None) -> float | None:
+    return None if timeout is None else seconds(timeout, "timeout", "None waits for ever")

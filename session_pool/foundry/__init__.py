@@ -1,5 +1,6 @@
 """The remote side: the API as a protocol, the client that speaks it, tokens, and the budget."""
 
+from session_pool.foundry.address import host_of
 from session_pool.foundry.api import Api, Background, SessionPage
 from session_pool.foundry.auth import Auth, ClientCredentials, StaticToken
 from session_pool.foundry.budget import (
@@ -43,4 +44,5 @@ __all__ = [
     "Turn",
     "ThrottledForGood",
     "check_agent_rid",
+    "host_of",
 ]

@@ -26,6 +26,8 @@ def check_url(url: str, *, allow_http: bool = False) -> str:
         ConfigError: no scheme or another one, no host, a broken port, user info, a path, a query
             or a fragment, or plain `http` beyond loopback. It names `url` and the fix.
     """
+    if not isinstance(url, str):
+        raise ConfigError(f"url must be a text, https://host, not a {type(url).__name__}")
     try:
         parts = urlsplit(url.strip())
         host, port = parts.hostname, parts.port
@@ -40,6 +42,8 @@ def check_url(url: str, *, allow_http: bool = False) -> str:
         if "@" in guess:
             guess = "stack.example.com"
         raise ConfigError(f"url needs the scheme https and a host; did you mean https://{guess} ?")
+    if any(letter.isspace() for letter in host):
+        raise ConfigError("url has white space in its host; give https://host")
     shown = f"[{host}]" if ":" in host else host
     base = f"{parts.scheme}://{shown}" + (f":{port}" if port else "")
     if parts.path.strip("/") or parts.query or parts.fragment:
@@ -50,6 +54,28 @@ def check_url(url: str, *, allow_http: bool = False) -> str:
             "or set allow_http if that is meant"
         )
     return base
+
+
+def host_of(url: str) -> str:
+    """Return by what name a stack is known, however its address is written.
+
+    The host in small letters, with its port unless that is the scheme's own: all processes that
+    mean the same stack are to share its sessions and its limits.
+
+    Args:
+        url: what `check_url` took, or a mere label where another client is used; that stays as it
+            is.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return url
+    if host is None:
+        return url
+    shown = f"[{host}]" if ":" in host else host
+    usual = {"https": 443, "http": 80}.get(parts.scheme)
+    return shown if port in (None, usual) else f"{shown}:{port}"
 
 
 def sessions_path(agent_rid: str) -> str:

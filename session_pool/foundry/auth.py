@@ -45,6 +45,7 @@ PostForm = Callable[[Mapping[str, str], float], Awaitable[bytes]]
 `translate.of_token_answer` or `of_exception`."""
 
 
+@runtime_checkable
 class Auth(Protocol):
     """Whose token the requests carry. Anything with these two will do."""
 
@@ -83,10 +84,15 @@ class StaticToken:
         token: the bare token, or the file it lies in.
 
     Raises:
-        ConfigError: a given token is empty, or begins with "Bearer", or cannot go into a header.
+        ConfigError: a given token is no text, empty, begins with "Bearer", or cannot go into a
+            header.
     """
 
     def __init__(self, token: str | SecretFile) -> None:
+        given: object = token
+        if not isinstance(given, str | SecretFile):
+            kind = type(given).__name__
+            raise ConfigError(f"token must be a text or a SecretFile, not a {kind}")
         self._token = token
         if isinstance(token, str):
             _check(token)

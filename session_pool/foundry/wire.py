@@ -24,7 +24,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from session_pool.errors import RemoteMalformed
+from session_pool.errors import ConfigError, RemoteMalformed
 from session_pool.foundry.translate import Operation
 from session_pool.model import Exchange, Session
 
@@ -208,21 +208,40 @@ class Said(NamedTuple):
     contexts_override: Sequence[Any] | None
 
     def body(self) -> bytes:
-        """Return the request's body. `parameterInputs` is required, so it is there even empty."""
-        return encode(
-            {
-                "userInput": {"text": self.text},
-                "parameterInputs": dict(self.parameter_inputs or {}),
-                "contextsOverride": (
-                    None if self.contexts_override is None else list(self.contexts_override)
-                ),
-                "sessionTraceId": self.trace_id,
-                "messageId": self.message_id,
-            }
-        )
+        """Return the request's body. `parameterInputs` is required, so it is there even empty.
+
+        Raises:
+            ConfigError: parameters or contexts that cannot be JSON.
+        """
+        contexts = self.contexts_override
+        given = {
+            "userInput": {"text": self.text},
+            "parameterInputs": _plain("parameter_inputs", dict, self.parameter_inputs or {}),
+            "contextsOverride": None
+            if contexts is None
+            else _plain("contexts_override", list, contexts),
+            "sessionTraceId": self.trace_id,
+            "messageId": self.message_id,
+        }
+        return encode(given)
 
     def __repr__(self) -> str:
         return f"Said(trace_id={self.trace_id!r})"
+
+
+def _plain(name: str, kind: type, given: Any) -> Any:
+    """Return what a caller gave as JSON has it; what cannot be, is not quoted (B29)."""
+    try:
+        plain = kind(given) if not isinstance(given, str | bytes) else None
+        json.dumps(plain, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        plain = None
+    if plain is None:
+        shape = "mapping" if kind is dict else "sequence"
+        raise ConfigError(
+            f"{name} must be a {shape} of what JSON can carry, as the API's page has it"
+        )
+    return plain
 
 
 def encode(options: Mapping[str, Any]) -> bytes:
