@@ -17,7 +17,9 @@ from weakref import ref
 from session_pool.conversation import Key, conversation_key
 from session_pool.desk import NOTHING_ASKED, Asked, Desk, First
 from session_pool.door import Door
-from session_pool.errors import AlreadyHeld, ConfigError, SessionGone
+from session_pool.errors import AlreadyHeld, ConfigError, RemoteUnavailable, SessionGone
+from session_pool.events import SessionDeleted
+from session_pool.foundry import Urgency
 from session_pool.lease import Lease
 from session_pool.model import FOREVER, Entry
 from session_pool.patience import seconds
@@ -119,8 +121,28 @@ class Acquiring:
                 put = forgotten(desk.key, grant.entry, works.next_id(), delete_remote)
                 await works.put(put, for_s=until - works.loop.time())
         for entry in await self._found(desk, conversation, until):
-            put = unremembered(desk.key, entry, works.next_id())
+            if delete_remote and entry.state == "gone" and entry.facts.remote:
+                await self._delete(desk, entry, until)
+            put = unremembered(desk.key, entry, works.next_id(), delete_remote)
             await works.put(put, for_s=until - works.loop.time())
+
+    async def _delete(self, desk: Desk, entry: Entry, until: float) -> None:
+        # It is off our hands, and may be there still: used ones are left to their expiry.
+        works, timeout_s = self.works, desk.policy.create_timeout_s
+        try:
+            async with asyncio.timeout_at(until):
+                await works.paced.call(
+                    Urgency.VERIFY, works.api.delete_session, desk.rid, entry.rid,
+                    timeout_s=timeout_s,
+                )  # fmt: skip
+        except SessionGone:
+            return
+        except TimeoutError as error:
+            why = f"{entry.rid} was not deleted in time; forget it again"
+            raise RemoteUnavailable(why, sent=False) from error
+        works.bus.publish(
+            SessionDeleted(agent_rid=desk.rid, session_rid=entry.rid, reason="forgotten")
+        )
 
     async def _found(self, desk: Desk, conversation: str, until: float) -> Sequence[Entry]:
         store = self.works.store
@@ -128,12 +150,12 @@ class Acquiring:
             lambda: store.find(desk.key, conversation=conversation), until
         )
 
-    async def instead(self, lease: Lease, give_up: Put) -> None:
+    async def instead(self, lease: Lease, give_up: Put, timeout_s: float | None) -> None:
         """Give up the session of a lease and take another, its place in line kept (B5, B6)."""
         desk = lease.desk
         asked = Asked(lease.conversation, lease.pinned_version)
-        timeout_s = desk.policy.acquire_timeout_s
-        request = Request(self.works, self.door.shut, desk, asked, timeout_s, None)
+        patience_s = desk.policy.acquire_timeout_s if timeout_s is None else timeout_s
+        request = Request(self.works, self.door.shut, desk, asked, patience_s, None)
         grant = await request.run(lease.place, give_up)
         self.works.on_change(desk.key, desk.counts, give_up.deadline_in_s)  # it is to be deleted
         _end_earlier(desk, grant)

@@ -142,7 +142,7 @@ class Conversation:
                 except SessionGone:
                     if replaced == REPLACED_AT_MOST:
                         raise
-                    await lease.go_on()
+                    await lease.go_on(timeout)
                     replaced += 1
                 else:
                     return _reply(lease, exchange, context)
@@ -181,10 +181,11 @@ class Conversation:
         """Drop the conversation's binding and memory (B29).
 
         Args:
-            delete_remote: delete its session at the remote too.
+            delete_remote: delete its session at the remote too, and the one it had last.
 
         Raises:
             AcquireTimeout: a turn of it was in progress for too long.
+            the errors of the remote: what it had last could not be deleted, and is not forgotten.
         """
         await self._pool.forget(self._desk, self._key, delete_remote=delete_remote)
 
@@ -242,7 +243,7 @@ class ReplyStream:
                 except SessionGone:
                     if begun or replaced == REPLACED_AT_MOST:
                         raise
-                    await lease.go_on()
+                    await lease.go_on(timeout)
                     replaced += 1
                     continue
                 if pieces.exchange is not None:

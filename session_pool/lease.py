@@ -41,7 +41,7 @@ NO_TIMEOUT: Final = "None is the policy's"
 class Source(Protocol):
     """Where a lease gets another session for its conversation."""
 
-    async def instead(self, lease: Lease, give_up: Put) -> None:
+    async def instead(self, lease: Lease, give_up: Put, timeout_s: float | None) -> None:
         """Give up the session of a lease and go on with another, its place in line kept."""
 
 
@@ -195,7 +195,7 @@ class Lease(Holding):
             await self._close_stream()
             await self._instead(self._ended("discard", worn="start_over"))
 
-    async def go_on(self) -> None:
+    async def go_on(self, timeout: float | None = None) -> None:
         """Replace a session found dead by a new one under the same lease (B5, B30).
 
         Raises:
@@ -203,7 +203,7 @@ class Lease(Holding):
         """
         entry = self._entry._replace(facts=self._facts)
         put = dead(self._desk.key, entry, self._works.next_id(), self._desk.terms, holder=True)
-        await self._instead(put)
+        await self._instead(put, timeout)
 
     # ------------------------------------------------------------------ the end
 
@@ -322,11 +322,11 @@ class Lease(Holding):
         if self._stream is not None and not self._stream.being_read:  # by a task that goes on
             await self._stream.aclose()
 
-    async def _instead(self, give_up: Put) -> None:
+    async def _instead(self, give_up: Put, timeout_s: float | None = None) -> None:
         self._over = True
         self._forget()
         tell(self._works, self._desk, give_up, self._entry)
-        await cast("Source", self._works.source).instead(self, give_up)
+        await cast("Source", self._works.source).instead(self, give_up, timeout_s)
 
 
 class ExchangeStream:

@@ -364,13 +364,9 @@ def buried(key: PoolKey, entry: Entry, op: str, terms: Terms) -> Put:
     """What becomes of a retired session once it is off our hands."""
     remembered = entry.conversation is not None and terms.remember_s > 0
     return change(
-        key,
-        entry,
-        op,
-        "gone" if remembered else None,
-        deadline_in_s=terms.remember_s,
+        key, entry, op, "gone" if remembered else None, deadline_in_s=terms.remember_s,
         tally=(("retired", 1),),
-    )
+    )  # fmt: skip
 
 
 def forgotten(key: PoolKey, entry: Entry, op: str, delete_remote: bool) -> Put:
@@ -382,11 +378,12 @@ def forgotten(key: PoolKey, entry: Entry, op: str, delete_remote: bool) -> Put:
     )  # fmt: skip
 
 
-def unremembered(key: PoolKey, entry: Entry, op: str) -> Put:
+def unremembered(key: PoolKey, entry: Entry, op: str, delete_remote: bool) -> Put:
     """What becomes of the memory of a session that is to be forgotten (B29)."""
     if entry.state == "gone":
         return change(key, entry, op, None)
-    return Put(key, entry.id, op, entry.state, version=entry.version, unbind=True)
+    facts = entry.facts._replace(forced=delete_remote or entry.facts.forced)
+    return Put(key, entry.id, op, entry.state, version=entry.version, unbind=True, facts=facts)
 
 
 def deletes(facts: Facts, terms: Terms) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from session_pool import AcquireTimeout, AgentPolicy, ExchangeUncertain, RemoteUnavailable
 from session_pool.events import SessionDeleted, SessionRetired
-from tests.pool.house import LEFT, House, house, outcome
+from tests.pool.house import LEFT, House, house, outcome, spin
 
 pytestmark = pytest.mark.looptime
 
@@ -230,3 +230,61 @@ async def test_waiting_for_the_exchange_before_counts_as_time() -> None:
         assert (await third).text.startswith("#3")
         await lease.release()
         assert home.stats.parked == 1
+
+
+# ------------------------------------------------------------------ time, and what is forgotten
+
+
+@pytest.mark.parametrize("how", ["blocking", "streaming"])
+async def test_going_on_in_a_new_session_is_bounded_by_the_callers_timeout(how: str) -> None:
+    async with house(dirty=(*LEFT, "exchanges_on_dead_sessions")) as home:
+        home.emu.expire((await home.ask("a")).session_rid)
+        home.emu.inject("create:*:delay:delay=40")
+        began = now()
+        turn = home.ask("a", timeout=5) if how == "blocking" else streamed(home, "a", timeout=5)
+        assert isinstance(await outcome(turn), AcquireTimeout)
+        assert now() - began <= 10.0
+        home.emu.clear_faults()
+
+
+@pytest.mark.parametrize("state", ["parked", "retiring", "gone"])
+async def test_forgotten_at_the_remote_too_is_what_it_has_and_what_it_had_last(state: str) -> None:
+    policy = AgentPolicy(min_idle=0, park_timeout_s=100.0)
+    async with house(policy=policy, dirty=LEFT) as home:
+        talk = home.pool.conversation(home.agent, "a")
+        rid = (await home.ask("a")).session_rid
+        if state == "retiring":
+            home.emu.inject("delete:*:503")
+            lease = await home.lease(conversation="a")
+            await lease.start_over()
+            await lease.release()
+        elif state == "gone":
+            await asyncio.sleep(300)
+        await talk.forget(delete_remote=True)
+        home.emu.clear_faults()
+        await home.until(lambda: home.stats.retiring == 0)
+        assert not home.emu.is_alive(rid)
+        await spin(2)
+        assert rid in {event.session_rid for event in home.happened(SessionDeleted)}
+        assert (await home.ask("a")).context == "new"
+
+
+async def test_what_could_not_be_deleted_is_not_forgotten() -> None:
+    policy = AgentPolicy(min_idle=0, park_timeout_s=100.0)
+    async with house(policy=policy, dirty=LEFT) as home:
+        talk = home.pool.conversation(home.agent, "a")
+        rid = (await home.ask("a")).session_rid
+        await asyncio.sleep(300)
+        home.emu.inject("delete:1:500")
+        assert isinstance(await outcome(talk.forget(delete_remote=True)), RemoteUnavailable)
+        await talk.forget(delete_remote=True)
+        assert not home.emu.is_alive(rid)
+
+
+async def test_what_is_forgotten_here_is_left_at_the_remote_unless_that_is_asked() -> None:
+    async with house(policy=AgentPolicy(min_idle=0, park_timeout_s=100.0), dirty=LEFT) as home:
+        rid = (await home.ask("a")).session_rid
+        await asyncio.sleep(300)
+        await home.pool.conversation(home.agent, "a").forget()
+        assert home.emu.is_alive(rid)
+        assert (await home.ask("a")).context == "new"
