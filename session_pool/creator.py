@@ -65,6 +65,7 @@ class Creator:
         self._claiming: set[Desk] = set()
         self._missed: set[Desk] = set()
         self._full: set[Desk] = set()
+        self._short: set[Desk] = set()  # those that may lack something, of however many agents
         self._unsent = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -72,6 +73,7 @@ class Creator:
     def attend(self, desk: Desk, counts: Counts) -> None:
         """Start what is missing, given the counts of this moment. Cheap when nothing is."""
         works, noted = self._works, desk.noted
+        self._short.add(desk)
         if self._closing or desk in self._full:
             return
         if not noted.open and (works.local or works.clock() < desk.noted_at + HEARSAY_S):
@@ -97,11 +99,13 @@ class Creator:
 
     def missing(self) -> tuple[int, int]:
         """How many creations there was no room to start (B13): for callers here, for warmth."""
-        if self._closing:
-            return 0, 0
-        desks = self._desks()
-        lacking = sum(desk.lacking(self._target(desk)) for desk in desks)
-        return sum(desk.missing() for desk in desks), lacking
+        missing = lacking = 0
+        for desk in () if self._closing else tuple(self._short):
+            callers, warmth = desk.missing(), desk.lacking(self._target(desk))
+            missing, lacking = missing + callers, lacking + warmth
+            if not (callers or warmth):
+                self._short.discard(desk)
+        return missing, lacking
 
     def look(self) -> None:
         """There is more room than before: start what is missing."""
@@ -385,14 +389,11 @@ class Creator:
         await self._works.put(Put(desk.key, chore, chore, "chore", deadline_in_s=again_s))
 
     def _publish(self, desk: Desk, error: SessionPoolError, retry_in_s: float | None) -> None:
-        self._works.bus.publish(
-            CreationFailed(
-                agent_rid=desk.rid,
-                error=str(error),
-                error_name=getattr(error, "error_name", None),
-                retry_in_s=retry_in_s,
-            )
+        name, told = getattr(error, "error_name", None), str(error)
+        failed = CreationFailed(
+            agent_rid=desk.rid, error=told, error_name=name, retry_in_s=retry_in_s
         )
+        self._works.bus.publish(failed)
 
 
 class _GivenUpError(Exception):
