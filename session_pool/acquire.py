@@ -26,7 +26,7 @@ from session_pool.patience import seconds
 from session_pool.policy import AgentPolicy
 from session_pool.request import Request
 from session_pool.rules import confirm, forgotten, unremembered
-from session_pool.space import Grant, Put
+from session_pool.space import Grant, NotDone, Put
 from session_pool.stores.base import LocalStore
 from session_pool.works import Works
 
@@ -113,18 +113,31 @@ class Acquiring:
         works = self.works
         asked, timeout_s = Asked(conversation), desk.policy.acquire_timeout_s
         until = FOREVER if timeout_s is None else works.loop.time() + timeout_s
-        found = await self._found(desk, conversation, until)
-        if any(entry.state not in ("retiring", "gone") for entry in found):
+        # What it had comes first: taking what it has would make its peace with that.
+        if await self._forget_past(desk, conversation, until, delete_remote):
             request = Request(works, self.door.shut, desk, asked, timeout_s, None)
             with suppress(SessionGone):  # then there is only its memory to forget
                 grant = await request.run(own_only=True)
                 put = forgotten(desk.key, grant.entry, works.next_id(), delete_remote)
                 await works.put(put, for_s=until - works.loop.time())
-        for entry in await self._found(desk, conversation, until):
-            if delete_remote and entry.state == "gone" and entry.facts.remote:
-                await self._delete(desk, entry, until)
-            put = unremembered(desk.key, entry, works.next_id(), delete_remote)
-            await works.put(put, for_s=until - works.loop.time())
+            await self._forget_past(desk, conversation, until, delete_remote)
+
+    async def _forget_past(
+        self, desk: Desk, conversation: str, until: float, delete_remote: bool
+    ) -> bool:
+        """Forget what a conversation had; whether it has something still."""
+        works = self.works
+        while True:
+            found, changed = await self._found(desk, conversation, until), False
+            past = [entry for entry in found if entry.state in ("retiring", "gone")]
+            for entry in past:
+                if delete_remote and entry.state == "gone" and entry.facts.remote:
+                    await self._delete(desk, entry, until)
+                put = unremembered(desk.key, entry, works.next_id(), delete_remote)
+                answer = await works.put(put, for_s=until - works.loop.time())
+                changed |= isinstance(answer, NotDone) and answer.why == "changed"
+            if not changed:
+                return len(past) < len(found)
 
     async def _delete(self, desk: Desk, entry: Entry, until: float) -> None:
         # It is off our hands, and may be there still: used ones are left to their expiry.

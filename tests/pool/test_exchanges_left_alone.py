@@ -247,21 +247,21 @@ async def test_going_on_in_a_new_session_is_bounded_by_the_callers_timeout(how: 
         home.emu.clear_faults()
 
 
-@pytest.mark.parametrize("state", ["parked", "retiring", "gone"])
+@pytest.mark.parametrize("state", ["parked", "retiring", "gone", "replaced"])
 async def test_forgotten_at_the_remote_too_is_what_it_has_and_what_it_had_last(state: str) -> None:
     policy = AgentPolicy(min_idle=0, park_timeout_s=100.0)
     async with house(policy=policy, dirty=LEFT) as home:
         talk = home.pool.conversation(home.agent, "a")
         rid = (await home.ask("a")).session_rid
-        if state == "retiring":
-            home.emu.inject("delete:*:503")
+        if state in ("retiring", "replaced"):
             lease = await home.lease(conversation="a")
             await lease.start_over()
             await lease.release()
+            if state == "replaced":  # and off our hands since
+                await home.until(lambda: home.stats.retiring == 0)
         elif state == "gone":
             await asyncio.sleep(300)
         await talk.forget(delete_remote=True)
-        home.emu.clear_faults()
         await home.until(lambda: home.stats.retiring == 0)
         assert not home.emu.is_alive(rid)
         await spin(2)

@@ -145,7 +145,7 @@ async def test_early_death_concerns_what_lies_ready_for_anyone_as_well() -> None
     policy = AgentPolicy(min_idle=0, reuse="anyone")
     async with house(policy=policy, dirty=DEAD) as home:
         leases = await several(home, 4)
-        for lease in leases:
+        for lease in reversed(leases):
             await lease.blocking_continue("x")
         for lease in leases[1:]:
             await lease.release()
