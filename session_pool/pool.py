@@ -22,7 +22,7 @@ from session_pool.agent import Agent, checked
 from session_pool.closing import CLOSING, Closing, let_go
 from session_pool.conversation import Conversation, Key
 from session_pool.creator import Creator
-from session_pool.desk import NOTHING_ASKED, Desk
+from session_pool.desk import AT_ONCE, NOTHING_ASKED, Desk
 from session_pool.desks import PRINCIPAL, Desks
 from session_pool.door import Door
 from session_pool.errors import ConfigError, PoolClosed
@@ -162,7 +162,6 @@ class SessionPool(Verbs):
         self._works = works = Works(store, paced, self._bus, clock)
         works.on_change = self._changed
         self._desks = desks = Desks(works, self._host, self._policy, self._agents)
-        self._named = desks.by_name
         self._acquiring = Acquiring(works, self._door)
         self._creator = Creator(works, desks.all, self._rewish)
         self._keeper = Keeper(
@@ -189,7 +188,7 @@ class SessionPool(Verbs):
             works.supervise(Sharer(works, self._limits, self._host, self._creator).run, "shares")
         for number, work in enumerate(self._api.background()):
             self._endless.add(works.supervise(work, f"background {number}"))
-        self._door.refusal = None
+        self._door.refusal, self._named = None, desks.by_name
         forks.tell(self)
         for desk, counts, noted in counted:
             desk.take_note(noted, works.clock())
@@ -211,7 +210,7 @@ class SessionPool(Verbs):
         if self._closing is None:
             self._door.check()
             self._works.watchers.add(CLOSING)
-            self._door.refusal = "the pool is closed; nothing is handed out any more"
+            self._shut("the pool is closed; nothing is handed out any more")
             closing = Closing(works := self._works, self._desks, self._creator, self._keeper)
             self._closing = works.spawn(closing.run(self._endless, timeout), "close")
         await asyncio.shield(self._closing)
@@ -260,18 +259,18 @@ class SessionPool(Verbs):
         Cancelling it loses nothing: a place in line is given up, and a session on its way goes to
         the next or becomes idle (B9, B23).
         """
-        desk = (self._door.refusal is None and self._named.get(agent)) or self._desk(agent)
+        desk = self._named.get(agent) or self._desk(agent)
         if timeout is None:
             timeout = desk.timeout_s
         elif not timeout >= 0:  # a NaN is not either
             raise ConfigError("timeout must not be negative; 0 never waits")
-        asked = NOTHING_ASKED
+        asked = NOTHING_ASKED if timeout or timeout is None else AT_ONCE
         if not (conversation is None and agent_version is None and min_remaining_s is None):
             asked = asking(conversation, agent_version, min_remaining_s)
             if conversation is not None:
                 self._warn_of_memory()
         caller = sys._getframe(1)
-        return AskedLease(self._acquiring, desk, asked, timeout, caller.f_code, caller.f_lasti)
+        return AskedLease(self._works, desk, asked, timeout, caller.f_code, caller.f_lasti)
 
     def conversation(self, agent: str, key: Key) -> Conversation:
         """The handle of one dialogue: `ask`, `stream`, `start_over`, `forget`.
@@ -345,12 +344,17 @@ class SessionPool(Verbs):
         return self._desks.of(agent)
 
     def _rewish(self, desk: Desk) -> None:
+        if desk.lender is not None:
+            desk.lender.rouse()
         for request in tuple(desk.waiting):
             self._works.ring(request)
 
+    def _shut(self, refusal: str) -> None:
+        self._door.refusal, self._named = refusal, {}
+
     def forked(self) -> None:
         """Refuse: this is the child of a process that opened it."""
-        self._door.refusal = (
+        self._shut(
             f"this pool was opened before a fork (now in process {os.getpid()}); open one after "
             "the fork, in each process"
         )
