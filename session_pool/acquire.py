@@ -7,16 +7,17 @@ made that nobody asked for. The long way is a `Request`.
 from __future__ import annotations
 
 import asyncio
+import sys
 from asyncio import get_running_loop
 from bisect import bisect_left
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
-from types import CodeType, TracebackType
-from typing import Any, Protocol, Self, cast
+from types import TracebackType
+from typing import Any, Final, Protocol, Self, cast
 from weakref import ref
 
 from session_pool.conversation import Key, conversation_key
-from session_pool.desk import NOTHING_ASKED, Asked, Desk, First
+from session_pool.desk import AT_ONCE, NOTHING_ASKED, Asked, Desk, First
 from session_pool.door import Door
 from session_pool.errors import AlreadyHeld, ConfigError, SessionGone
 from session_pool.lease import Lease
@@ -29,6 +30,9 @@ from session_pool.stores.base import LocalStore
 from session_pool.stores.lending import Standing
 from session_pool.telemetry import BOUNDS_S, BRIEF_S
 from session_pool.works import Works
+
+new_lease: Final = object.__new__
+# A lease is filled in where it is made: calling its `__init__` would cost more than all of that.
 
 
 class Acquiring:
@@ -163,33 +167,13 @@ class Acquisition(Protocol):
 class AskedLease(Lease):
     """A lease from the moment when it is asked for: it is held once it is awaited, or entered.
 
-    Args:
-        works: the pool's means.
-        desk: the agent's.
-        asked: what the caller asks for.
-        timeout_s: seconds for the whole; None waits for ever.
-        code, lasti: where it is asked for.
+    Made by `Acquires.acquire`, which fills in what is known by then.
     """
 
     __slots__ = ("_asked", "_timeout_s")
 
-    def __init__(
-        self,
-        works: Works,
-        desk: Desk,
-        asked: Asked,
-        timeout_s: float | None,
-        code: CodeType,
-        lasti: int,
-    ) -> None:
-        self._works = works
-        self._desk = desk
-        self._asked: Asked | None = asked
-        self._timeout_s = timeout_s
-        self._code = code
-        self._lasti = lasti
-        self._loan = None
-        self._over = True
+    _asked: Asked | None  # until it is awaited
+    _timeout_s: float | None  # for the whole; None waits for ever
 
     def __await__(self) -> Generator[Any, None, Self]:
         return self.__aenter__().__await__()
@@ -230,7 +214,7 @@ class AskedLease(Lease):
             if not loan or loan.lease != request or desk.lends is None or door.refusal is not None:
                 await self._go_the_long_way(asked, First(request, want, None, place, began))
                 return self
-            waits, waited_s = desk.waits, works.loop.time() - began
+            waits, waited_s = desk.waits, works.time() - began
             waits.counts[0 if waited_s <= BRIEF_S else bisect_left(BOUNDS_S, waited_s)] += 1
             waits.sum_s += waited_s
         else:
@@ -255,6 +239,67 @@ class AskedLease(Lease):
             if first is None:
                 return
         await acquiring.obtain(self, asked, timeout_s, first)
+
+
+class Acquires:
+    """What a `SessionPool` is there for."""
+
+    _works: Works
+    _named: Mapping[str, Desk]
+    _desk: Callable[[str], Desk]
+    _warn_of_memory: Callable[[], None]
+
+    def acquire(
+        self,
+        agent: str,
+        *,
+        conversation: Key | None = None,
+        agent_version: str | None = None,
+        min_remaining_s: float | None = None,
+        timeout: float | None = None,
+    ) -> Acquisition:
+        """A live session, exclusively: `async with pool.acquire(…) as lease`, or await it.
+
+        Args:
+            agent: its name in `agents`, or its RID.
+            conversation: the conversation's own name, a string or a tuple of strings; it gets its
+                own session for as long as that lives. None is a never-used session.
+            agent_version: `major.minor`; None is the policy's.
+            min_remaining_s: least remaining life in seconds, where more than the policy's.
+            timeout: seconds for the whole; 0 never waits; None is the policy's.
+
+        Raises:
+            ConfigError: an argument that cannot be meant.
+            AcquireTimeout: nothing in time; it says where the time went and what was in the way.
+            TooManyWaiting: the line is full.
+            AgentUnavailable, AuthError: a session would have to be created, and cannot be.
+            AlreadyHeld: this task holds that conversation's lease already.
+            VersionConflict: the conversation's session has another version.
+            PoolClosed: the pool is not open, or belongs to another loop or process.
+
+        Cancelling it loses nothing: a place in line is given up, and a session on its way goes to
+        the next or becomes idle (B9, B23).
+        """
+        desk = self._named.get(agent) or self._desk(agent)
+        if timeout is None:
+            timeout = desk.timeout_s
+        elif not timeout >= 0:  # a NaN is not either
+            raise ConfigError("timeout must not be negative; 0 never waits")
+        asked = NOTHING_ASKED if timeout or timeout is None else AT_ONCE
+        if not (conversation is None and agent_version is None and min_remaining_s is None):
+            asked = asking(conversation, agent_version, min_remaining_s)
+            if conversation is not None:
+                self._warn_of_memory()
+        caller = sys._getframe(1)
+        lease = new_lease(AskedLease)
+        lease._works = self._works
+        lease._desk = desk
+        lease._asked = asked
+        lease._timeout_s = timeout
+        lease._code, lease._lasti = caller.f_code, caller.f_lasti
+        lease._loan = None
+        lease._over = True
+        return lease
 
 
 def _end_earlier(desk: Desk, grant: Grant) -> None:

@@ -7,6 +7,7 @@ waited for.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -29,10 +30,21 @@ class Bells:
         lossy: a doorbell may be lost, so that nobody waits for it longer than `ASK_AGAIN_S`.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_latest", "_many", "_timer_at", "_usual", "loop")
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_latest",
+        "_many",
+        "_timer_at",
+        "_usual",
+        "loop",
+        "time",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, lossy: bool) -> None:
         self.loop = loop
+        plain = type(loop).time is asyncio.BaseEventLoop.time
+        self.time = time.monotonic if plain else loop.time
         self._lossy = lossy
         self._bells: dict[str, asyncio.Future[bool]] = {}
         self._asking: dict[str, bool] = {}
@@ -80,7 +92,7 @@ class Bells:
         Returns:
             Now, by the loop's clock.
         """
-        now = self.loop.time()
+        now = self.time()
         if timeout_s is not None:
             usual, until = self._usual, now + timeout_s
             if until < self._latest:

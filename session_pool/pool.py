@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -17,12 +16,12 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from session_pool import forks
-from session_pool.acquire import Acquiring, Acquisition, AskedLease, asking
+from session_pool.acquire import Acquires, Acquiring
 from session_pool.agent import Agent, checked
 from session_pool.closing import CLOSING, Closing, let_go
 from session_pool.conversation import Conversation, Key
 from session_pool.creator import Creator
-from session_pool.desk import AT_ONCE, NOTHING_ASKED, Desk
+from session_pool.desk import Desk
 from session_pool.desks import PRINCIPAL, Desks
 from session_pool.door import Door
 from session_pool.errors import ConfigError, PoolClosed
@@ -57,7 +56,7 @@ MEMORY_ENDS = (
 """Said once, at the first conversation (B28)."""
 
 
-class SessionPool(Verbs):
+class SessionPool(Acquires, Verbs):
     """Live sessions of AIP Agents, created on demand, kept fresh, leased exclusively.
 
     An async context manager; or `await pool.open()` and `await pool.aclose()` where a framework has
@@ -227,50 +226,6 @@ class SessionPool(Verbs):
         await self.aclose()
 
     # ------------------------------------------------------------------ the main job
-
-    def acquire(
-        self,
-        agent: str,
-        *,
-        conversation: Key | None = None,
-        agent_version: str | None = None,
-        min_remaining_s: float | None = None,
-        timeout: float | None = None,
-    ) -> Acquisition:
-        """A live session, exclusively: `async with pool.acquire(…) as lease`, or await it.
-
-        Args:
-            agent: its name in `agents`, or its RID.
-            conversation: the conversation's own name, a string or a tuple of strings; it gets its
-                own session for as long as that lives. None is a never-used session.
-            agent_version: `major.minor`; None is the policy's.
-            min_remaining_s: least remaining life in seconds, where more than the policy's.
-            timeout: seconds for the whole; 0 never waits; None is the policy's.
-
-        Raises:
-            ConfigError: an argument that cannot be meant.
-            AcquireTimeout: nothing in time; it says where the time went and what was in the way.
-            TooManyWaiting: the line is full.
-            AgentUnavailable, AuthError: a session would have to be created, and cannot be.
-            AlreadyHeld: this task holds that conversation's lease already.
-            VersionConflict: the conversation's session has another version.
-            PoolClosed: the pool is not open, or belongs to another loop or process.
-
-        Cancelling it loses nothing: a place in line is given up, and a session on its way goes to
-        the next or becomes idle (B9, B23).
-        """
-        desk = self._named.get(agent) or self._desk(agent)
-        if timeout is None:
-            timeout = desk.timeout_s
-        elif not timeout >= 0:  # a NaN is not either
-            raise ConfigError("timeout must not be negative; 0 never waits")
-        asked = NOTHING_ASKED if timeout or timeout is None else AT_ONCE
-        if not (conversation is None and agent_version is None and min_remaining_s is None):
-            asked = asking(conversation, agent_version, min_remaining_s)
-            if conversation is not None:
-                self._warn_of_memory()
-        caller = sys._getframe(1)
-        return AskedLease(self._works, desk, asked, timeout, caller.f_code, caller.f_lasti)
 
     def conversation(self, agent: str, key: Key) -> Conversation:
         """The handle of one dialogue: `ask`, `stream`, `start_over`, `forget`.

@@ -111,8 +111,6 @@ class Loans(Counter):
         """See `Lender.take_back`."""
         clock = self._clock
         now = clock()
-        if self.waiting.ends <= now:
-            self.settle(now)
         if row.lease != request or row.lapses <= now or row.conversation is not None:
             return NOT_DONE
         entries, express, at = self.entries, self._express, now + deadline_in_s
@@ -145,6 +143,8 @@ class Loans(Counter):
                     self._deadlines.queue(row, lapses)
                 bell.set_result(row)
                 return PASSED_ON
+        elif self.waiting.ends <= now:
+            self.settle(now)
         del leases[request]
         entries.idle += 1
         row.state = "idle"
