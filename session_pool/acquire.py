@@ -197,8 +197,8 @@ class AskedLease(Lease):
         if loan is None:
             await self._go_the_long_way(asked, None)
             return self
-        if type(loan) is Standing:
-            standing = loan
+        if type(loan) is tuple:
+            standing: Standing = loan
             _, place, bell, wanting = standing
             desk.waited += 1
             began = works.stand(bell, self._timeout_s)

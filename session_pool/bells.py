@@ -28,6 +28,9 @@ class Bells:
     Args:
         loop: whose time it goes by.
         lossy: a doorbell may be lost, so that nobody waits for it longer than `ASK_AGAIN_S`.
+
+    Attributes:
+        time: the loop's, without the loop's own call where that is the monotonic clock.
     """
 
     __slots__ = (

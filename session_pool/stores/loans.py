@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import repeat
-from typing import Final
 
 from session_pool.model import FOREVER, Counts, Entry, PoolKey
 from session_pool.space import Grant, Held, Note, Noted, Put, Refusal, Ticket, Want
@@ -24,9 +23,6 @@ from session_pool.stores.deadlines import Deadlines
 from session_pool.stores.lending import LAID_BACK, NOT_DONE, PASSED_ON, Bell, Standing, TakenBack
 from session_pool.stores.rows import Row
 from session_pool.stores.waiting import Waiter
-
-_standing: Final[Callable[[type[Standing], tuple[object, ...]], Standing]] = tuple.__new__
-# Half the price of calling it.
 
 
 class Loans(Counter):
@@ -99,11 +95,10 @@ class Loans(Counter):
                     if lapses < row.queued:
                         self._deadlines.queue(row, lapses)
                     return row
-        if len(express) - len(self._left) >= self._longest:
+        if len(express) >= self._longest and self.standing >= self._longest:
             return None
         self._place = place = self._place + 1
-        bell = make_bell()
-        standing = _standing(Standing, (request, place, bell, len(leases) < most))
+        standing = request, place, make_bell(), len(leases) < most
         express.append(standing)
         return standing
 

@@ -71,8 +71,8 @@ def _audit_waiting(counter: Loans, rows: list[Row]) -> None:
     standing = [w for w in waiting.by_request.values() if w.row is None and w.verdict is None]
     express = _express(counter)
     assert not (express and waiting.by_request), "they stand in the lines, if anybody does"
-    assert counter._left <= {one.place for one in counter._express}
-    assert [one.place for one in express] == sorted(one.place for one in express)
+    assert counter._left <= {place for _, place, _, _ in counter._express}
+    assert [place for _, place, _, _ in express] == sorted(place for _, place, _, _ in express)
     assert waiting.standing == len(standing)
     assert counts.waiting == len(standing) + len(express)
     for waiter in standing:
@@ -106,7 +106,7 @@ def _audit_waiting(counter: Loans, rows: list[Row]) -> None:
 
 
 def _express(counter: Loans) -> list[Standing]:
-    return [one for one in counter._express if one.place not in counter._left]
+    return [one for one in counter._express if one[1] not in counter._left]
 
 
 def _turn(waiter: Waiter) -> tuple[int, str]:
@@ -138,9 +138,9 @@ def _audit_service(counter: Loans, rows: list[Row], now: float) -> None:
         assert own is None or own.state != "parked", "its own session is there"
         assert own is not None or not any(_fits(entry, waiter.want, now) for entry in free)
     want = counter._known
-    for one in _express(counter):
+    for _, _, bell, _ in _express(counter):
         assert want is not None
-        assert one.bell.done() or not any(_fits(entry, want, now) for entry in free)
+        assert bell.done() or not any(_fits(entry, want, now) for entry in free)
 
 
 def _fits(entry: Row, want: Want, now: float) -> bool:

@@ -110,12 +110,12 @@ class Pair:
             asking.chime = None
             self._settled(asking, ours, self._take(self.short, asking, known))
             return
-        self.seen["waits" if isinstance(lent, Standing) else "lent"] += 1
-        if isinstance(lent, Standing):
+        self.seen["waits" if isinstance(lent, tuple) else "lent"] += 1
+        if isinstance(lent, tuple):
             assert isinstance(ours, Ticket)
-            assert (lent.place, lent.bell) == (ours.place, asking.chime)
-            assert lent.wanting == (ours.counts.new > 0)
-            asking.standing = lent
+            request, place, bell, wanting = asking.standing = lent
+            assert (request, place, bell) == (asking.request, ours.place, asking.chime)
+            assert wanting == (ours.counts.new > 0)
             self.line[asking.request] = asking
         else:
             assert isinstance(ours, Grant)
