@@ -26,7 +26,7 @@ from session_pool.holding import Holding
 from session_pool.lapse import Renewal
 from session_pool.model import Exchange
 from session_pool.notes import found_dead, tell
-from session_pool.patience import seconds
+from session_pool.patience import seconds, whole
 from session_pool.rules import dead, exchanged
 from session_pool.space import Put
 
@@ -157,11 +157,10 @@ class Lease(Holding):
             ConfigError: a negative number.
             LeaseLost: the lease is over.
         """
-        given: object = exchanges
-        if not isinstance(given, int) or given < 0:
-            raise ConfigError("touch: exchanges must be a whole number, 0 or more")
+        exchanges = whole(exchanges, "touch: exchanges")
         self._check_held()
-        self._used, self._plain = True, False
+        self._used = True
+        self._not_plain()
         await self._write(exchanged(self._facts, exchanges), self._facts.lifetime_s)
 
     async def renew(self) -> None:
@@ -269,7 +268,8 @@ class Lease(Holding):
                     "session takes one at a time; release the lease and acquire it again",
                     trace_id=self._facts.trace_id or "",
                 )
-            self._used, self._plain = True, False
+            self._used = True
+            self._not_plain()
             await self._write(self._facts._replace(trace_id=said.trace_id))
             speaker = Speaker(
                 self._works,

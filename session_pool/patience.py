@@ -1,4 +1,4 @@
-"""Seconds, as a caller gives them: what cannot be meant is refused by name, before anything waits.
+"""Numbers, as a caller gives them: what cannot be meant is refused by name, before anything waits.
 
 Pure: no I/O, no clock. A NaN in a heap of deadlines would hold up everybody else's (B7).
 """
@@ -32,3 +32,14 @@ def seconds(given: object, name: str, hint: str = "") -> float:
     if not value >= 0:  # a NaN is not either
         raise ConfigError(f"{name} must not be negative{hint}")
     return value
+
+
+def whole(given: object, name: str) -> int:
+    """A number of things.
+
+    Raises:
+        ConfigError: no whole number, or a negative one.
+    """
+    if not isinstance(given, int) or given < 0:
+        raise ConfigError(f"{name} must be a whole number, 0 or more")
+    return given
