@@ -47,6 +47,10 @@ GOLDEN: Final = 0.6180339887498949
 """Steps of this length never bunch up: even spacing of what is made one after the other (B14)."""
 
 
+NAMES: Final = map(str, count(1))
+"""Ids of one process, whichever of its pools asks: two may share a store that lives in it."""
+
+
 def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
     """The clock of one process: it counts the machine's sleep, and follows a virtual loop (B20)."""
     real = abs(loop.time() - time.monotonic()) < 1.0
@@ -107,7 +111,7 @@ class Works(Bells):
         self._away_since = 0.0
         self.prefix = f"{self.holder}-"
         self.numbers = count(1)
-        self.names = map(str, count(1))
+        self.names = NAMES
         self._secret = secrets.token_bytes(16)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._writes: set[asyncio.Task[Any]] = set()

@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from session_pool import AcquireTimeout, AgentPolicy, ConfigError, Lease
-from tests.pool.house import house
+from session_pool import AcquireTimeout, Agent, AgentPolicy, ConfigError, Lease, SessionPool
+from session_pool.stores.memory import MemoryStore
+from tests.pool.house import COLD, house
 
 pytestmark = pytest.mark.looptime
 
@@ -96,3 +97,24 @@ async def test_an_acquire_is_awaited_once() -> None:
         with pytest.raises(ConfigError, match="awaited once"):
             await in_vain
         assert home.stats.leased == 0
+
+
+async def test_two_pools_of_one_process_may_share_a_store() -> None:
+    store = MemoryStore(clock=asyncio.get_running_loop().time)
+    async with house(pool={"store": store}) as home:
+        agents = {home.agent: Agent(home.emu.agent_rid, COLD)}
+        url, token = home.emu.url, home.emu.token
+        async with SessionPool(url=url, token=token, store=store, agents=agents) as other:
+            pools = (home.pool, other)
+            leases = [await pool.acquire(home.agent) for pool in pools * 3]
+            assert len({lease.rid for lease in leases}) == 6
+            waiting = [asyncio.create_task(_hold(pool, home.agent)) for pool in pools * 3]
+            for lease in leases:
+                await lease.release()
+            await asyncio.gather(*waiting)
+            assert (home.stats.leased, home.stats.waiting) == (0, 0)
+
+
+async def _hold(pool: SessionPool, agent: str) -> None:
+    async with pool.acquire(agent):
+        await asyncio.sleep(1)
