@@ -58,7 +58,7 @@ class Request:
     """
 
     _ticket: Ticket | None = None
-    _rung = False
+    _rung = _burnt = False
     _took_s = asked_at = 0.0  # the store's last answer: the last look begins that much earlier
 
     def __init__(
@@ -94,6 +94,7 @@ class Request:
         """
         works, desk, first = self._works, self._desk, self._first
         answer, place = (None, place) if first is None else (first.answer, first.place)
+        self._burnt = instead is not None and instead.state != "retiring"
         desk.asking.add(self)
         try:
             desk.asked_at = works.clock()
@@ -323,7 +324,7 @@ class Request:
             read = partial(works.store.read, desk.key)
             _, noted = await works.again(read, works.loop.time() + self._left_s())
             desk.take_note(noted, works.clock())
-        match confirm(grant, desk.terms, desk.noted.note):
+        match confirm(grant, desk.terms, desk.noted.note, burnt=self._burnt):
             case "ready" if grant.before is None:
                 return grant
             case "look":

@@ -166,13 +166,14 @@ def surplus(counts: Counts, terms: Terms) -> int:
 
 
 def confirm(
-    grant: Grant, terms: Terms, note: Note
+    grant: Grant, terms: Terms, note: Note, *, burnt: bool = False
 ) -> Literal["ready", "look", "dead", "park_timeout", "recycled"]:
     """Whether a session may be handed out as it is, must be looked at, is dead, or why it may not.
 
     Decided at the hand-out itself, whether or not upkeep ran in time (B2, B16, B25).
 
-    Only a conversation's own session can come with little life left: a free one has its wish.
+    Only a conversation's own session can come with little life left: a free one has its wish. Who
+    was `burnt` by one found dead just now is not given another unseen (B30).
     """
     entry = grant.entry
     remaining_s, lifetime_s = entry.expires - grant.now, entry.facts.lifetime_s
@@ -182,15 +183,16 @@ def confirm(
         return "recycled"
     idled_s = lifetime_s - remaining_s
     timeout_s = terms.park_timeout_s
-    if entry.facts.exchanges and timeout_s is not None and idled_s >= timeout_s:
+    own = entry.facts.bound and entry.facts.exchanges > 0  # it lives on with each exchange (B2)
+    if own and timeout_s is not None and idled_s >= timeout_s:
         return "park_timeout"  # counted from its last exchange, about when it was given back
     if remaining_s < terms.doubt_s and entry.conversation is not None:
         return "look"
     suspect = note.early_death_s is not None and idled_s >= note.early_death_s
     made = entry.expires - lifetime_s  # while nothing is known to have been said in it
     suspect |= note.doubted_before is not None and made < note.doubted_before
-    mine = entry.facts.bound and entry.facts.exchanges  # lives on with each exchange: see B2
-    return "look" if suspect and not mine else "ready"
+    suspect |= burnt and idled_s >= terms.doubt_s
+    return "look" if suspect and not own else "ready"
 
 
 def following(grant: Grant) -> Facts | None:

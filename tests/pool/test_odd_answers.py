@@ -241,3 +241,36 @@ async def test_an_api_that_fails_in_its_own_way_takes_no_place_for_ever() -> Non
         api.create_session = create  # type: ignore[method-assign]
         await (await home.lease(timeout=60)).release()
         assert home.stats.creating == 0
+
+
+# ------------------------------------------------------------------ many dead at once
+
+
+@pytest.mark.parametrize("apart_s", [0.0, 200.0])
+async def test_a_turn_goes_on_though_all_that_lies_ready_is_dead(apart_s: float) -> None:
+    async with house(dirty=DEAD) as home:
+        leases = []
+        for _ in range(5):
+            leases.append(await home.lease())
+            await asyncio.sleep(apart_s)
+        for lease in leases:
+            await lease.release(unused=True)
+        await asyncio.sleep(1000)
+        for rid in home.emu.sessions:
+            home.emu.expire(rid)
+        reply = await home.ask("a")
+        assert home.emu.is_alive(reply.session_rid)
+        assert home.emu.requests("blocking_continue") == 2
+        assert home.emu.requests("get") <= 4
+
+
+async def test_a_park_timeout_is_for_what_is_parked() -> None:
+    policy = AgentPolicy(min_idle=0, reuse="anyone", park_timeout_s=100.0)
+    async with house(policy=policy) as home:
+        lease = await home.lease()
+        await lease.blocking_continue("x")
+        await lease.release()
+        await asyncio.sleep(200)
+        again = await home.lease(timeout=0, min_remaining_s=1000)
+        assert again.session == lease.session
+        await again.release()
