@@ -271,6 +271,6 @@ async def test_a_park_timeout_is_for_what_is_parked() -> None:
         await lease.blocking_continue("x")
         await lease.release()
         await asyncio.sleep(200)
-        again = await home.lease(timeout=0, min_remaining_s=1000)
+        again = await home.lease(timeout=0, conversation="a")
         assert again.session == lease.session
         await again.release()
