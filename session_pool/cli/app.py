@@ -303,7 +303,8 @@ def lease(
     environment, passes signals on to it, and gives the session back when it
     ends. The exit code is the command's: 128 + n if signal n ended it, 127 if
     there is no such command, 126 if it may not be run. If the lease is lost
-    meanwhile the command is terminated, and the exit code is 1.
+    meanwhile the command is terminated, and the exit code is 1. If this is
+    killed (kill -9), so is the command, on Linux; what it started lives on.
 
     Without a command: prints the session's RID and holds the lease until end
     of input (Ctrl-D) or a signal.
