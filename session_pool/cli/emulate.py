@@ -76,12 +76,13 @@ def _wanted(hint: Any) -> str:
 
 
 async def serve(emulator: Emulator, stop: Stop, *, as_json: bool) -> None:
-    """Start, say how to reach it, and serve until told to stop.
+    """Say how to reach it, and serve until told to stop.
 
-    Raises:
-        OSError: the address cannot be had.
+    Args:
+        emulator: started; it is closed in the end.
+        stop: where the request to end comes in.
+        as_json: for programs.
     """
-    await emulator.start()
     async with aclosing(emulator):
         print(json.dumps(facts(emulator)) if as_json else "\n".join(hello(emulator)), flush=True)
         await stop.wait()
