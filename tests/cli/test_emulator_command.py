@@ -112,6 +112,8 @@ def test_an_address_in_use_is_one_line_and_exit_code_1() -> None:
         (("--set", "on_disconnect=perhaps"), "not one of finish, abandon"),
         (("--set", "on_disconnect"), "write on_disconnect=VALUE"),
         (("--set", "latency_s=-1"), "latency_s: -1.0 is less than 0"),
+        (("--set", "extended_by=exchange,gett"), "extended_by: unknown operation 'gett'"),
+        (("--set", "clock_offset_s=nan"), "clock_offset_s: must be finite"),
         (("--lifetime-s", "-1"), "lifetime_s: -1.0 is less than 0"),
         (("--lifetime-s", "soon"), "'--lifetime-s'"),
         (("--sed", "1"), "No such option"),
