@@ -122,6 +122,7 @@ def demo(
         float | None,
         typer.Option(
             min=1,
+            max=86400,
             metavar="S",
             help="A session's life after its last exchange; 6, or less where the demo is short.",
             show_default=False,

@@ -177,6 +177,20 @@ def test_on_a_terminal_one_look_takes_the_place_of_the_other(begun: Env) -> None
     assert process.returncode == 130
 
 
+def test_a_terminal_that_cannot_be_cleared_gets_one_look_below_the_other(begun: Env) -> None:
+    ours, theirs = os.openpty()
+    with started("status", "--watch", env={**begun, "TERM": "dumb"}, stdout=theirs) as process:
+        seen = b""
+        while seen.count(b"retired") < 2:
+            seen += os.read(ours, 4096)
+        interrupt(process)
+        process.wait(PATIENCE_S)
+    os.close(ours)
+    os.close(theirs)
+    assert b"\x1b" not in seen
+    assert b"\r\n\r\n" in seen
+
+
 def test_a_table_of_many_agents_fits_80_columns() -> None:
     names = [f"agent-{number}" for number in range(20)]
     told = table([Standing(name, AGENT, "open", PoolStats(idle=1)) for name in names])
