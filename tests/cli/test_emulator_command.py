@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from session_pool.cli.emulate import setting
+from session_pool.cli.emulate import reachable, setting
 from session_pool.emulator import KINDS, EmulatorSettings
 from tests.cli.conftest import Said
 from tests.cli.processes import PATIENCE_S, interrupt, read_until, run, started
@@ -65,6 +65,20 @@ def test_people_get_lines_to_paste() -> None:
     assert words[:4] == ["curl", "-sS", "-X", "POST"]
     assert f"Authorization: Bearer {token}" in words
     assert words[-1].startswith(f"{url}/api/v2/aipAgents/agents/ri.aip-agents..agent.")
+
+
+@pytest.mark.parametrize(
+    ("listens", "told"),
+    [
+        ("http://0.0.0.0:8760", "http://127.0.0.1:8760"),
+        ("http://[::]:8760", "http://[::1]:8760"),
+        ("http://127.0.0.1:8760", "http://127.0.0.1:8760"),
+        ("http://10.0.0.0:8760", "http://10.0.0.0:8760"),
+        ("unix:///run/0.0.0.0", "unix:///run/0.0.0.0"),
+    ],
+)
+def test_what_listens_everywhere_is_told_by_an_address_to_go_to(listens: str, told: str) -> None:
+    assert reachable(listens) == told
 
 
 def test_faults_and_settings_are_in_force() -> None:
