@@ -7,15 +7,17 @@ made that nobody asked for. The long way is a `Request`.
 from __future__ import annotations
 
 import asyncio
+import sys
 from asyncio import get_running_loop
-from collections.abc import Generator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
-from types import CodeType, TracebackType
-from typing import Any, Protocol, Self
+from types import TracebackType
+from typing import Any, Final, Protocol, Self, cast
 from weakref import ref
 
 from session_pool.conversation import Key, conversation_key
-from session_pool.desk import NOTHING_ASKED, Asked, Desk, First
+from session_pool.desk import AT_ONCE, NOTHING_ASKED, Asked, Desk, First
 from session_pool.door import Door
 from session_pool.errors import AlreadyHeld, ConfigError, SessionGone
 from session_pool.lease import Lease
@@ -25,7 +27,12 @@ from session_pool.request import Request
 from session_pool.rules import confirm, forgotten, unremembered
 from session_pool.space import Grant, Put
 from session_pool.stores.base import LocalStore
+from session_pool.stores.lending import Standing
+from session_pool.telemetry import BOUNDS_S, BRIEF_S
 from session_pool.works import Works
+
+new_lease: Final = object.__new__
+# A lease is filled in where it is made: calling its `__init__` would cost more than all of that.
 
 
 class Acquiring:
@@ -37,7 +44,7 @@ class Acquiring:
     """
 
     def __init__(self, works: Works, door: Door) -> None:
-        works.source = self
+        works.source, works.door = self, door
         self.works = works
         self.door = door
 
@@ -62,12 +69,6 @@ class Acquiring:
             works.on_change(desk.key, answer.counts, None)
         lease.holds(answer)
         return None
-
-    def leave(self, desk: Desk, request: str) -> None:
-        """It waits no more, at whatever moment: nobody has seen what it was lent (B23)."""
-        self.works.silence(request)
-        del desk.waiting[request]
-        self.works.withdraw(desk.key, request, for_s=0.0)
 
     async def obtain(
         self, lease: Lease, asked: Asked, timeout_s: float | None, first: First | None = None
@@ -166,100 +167,141 @@ class Acquisition(Protocol):
 class AskedLease(Lease):
     """A lease from the moment when it is asked for: it is held once it is awaited, or entered.
 
-    Args:
-        acquiring: who hands out.
-        desk: the agent's.
-        asked: what the caller asks for.
-        timeout_s: seconds for the whole; None waits for ever.
-        code, lasti: where it is asked for.
+    Made by `Acquires.acquire`, which fills in what is known by then.
     """
 
-    def __init__(
-        self,
-        acquiring: Acquiring,
-        desk: Desk,
-        asked: Asked,
-        timeout_s: float | None,
-        code: CodeType,
-        lasti: int,
-    ) -> None:
-        self._acquiring = acquiring
-        self._works = acquiring.works
-        self._desk = desk
-        self._asked = asked
-        self._timeout_s = timeout_s
-        self._code = code
-        self._lasti = lasti
-        self._begun = False
-        # As on the class: what the short ways read is faster on the instance.
-        self._loan = self._copy = None
-        self._plain = True
+    __slots__ = ("_asked", "_timeout_s")
+
+    _asked: Asked | None  # until it is awaited
+    _timeout_s: float | None  # for the whole; None waits for ever
 
     def __await__(self) -> Generator[Any, None, Self]:
         return self.__aenter__().__await__()
 
     async def __aenter__(self) -> Self:
-        if self._begun:
-            if self._loan is None and self._copy is None:
-                raise ConfigError("an acquire is awaited once; ask pool.acquire(...) again")
-            return self  # a lease that is had already
-        self._begun = True
-        acquiring, desk, works = self._acquiring, self._desk, self._works
-        door, lender = acquiring.door, desk.lender
-        loan: Any = None
+        asked, desk, works = self._asked, self._desk, self._works
+        if asked is None:
+            return self._had()
+        self._asked = None
+        door, lender = works.door, desk.lends
         if door.refusal is not None or get_running_loop() is not door.loop:
             door.check()
-        if (
-            lender is not None
-            and self._asked is NOTHING_ASKED
-            and self._timeout_s != 0
-            and desk.nothing_noted
-        ):
-            # Who asks for nothing in particular is lent what lies ready, or stands in line with a
-            # bell that brings it. What `confirm` says of a free session that nobody suspects is
-            # known without asking it.
-            request, want = f"{works.prefix}{next(works.numbers)}", desk.plain
-            loan = lender.lend(want, request, desk.noted.version, works.make_bell)
-        if loan is None or lender is None:
-            await self._go_the_long_way(None)
+        if lender is None or asked is not NOTHING_ASKED:
+            await self._go_the_long_way(asked, None)
             return self
-        if loan.waits:
-            standing, bell = loan, loan.bell
+        # Who asks for nothing in particular is lent what lies ready, or stands in line with a bell
+        # that brings it. What `confirm` says of a free session that nobody suspects is known
+        # without asking it.
+        request, want = next(works.names), desk.plain
+        loan: Any = lender.lend(want, request, desk.note_version, works.make_bell)
+        if loan is None:
+            await self._go_the_long_way(asked, None)
+            return self
+        if type(loan) is Standing:
+            standing = loan
+            _, place, bell, wanting = standing
             desk.waited += 1
-            desk.waiting[request] = NOTHING_ASKED
-            began = works.stand(request, bell, self._timeout_s)
-            if lender.counts.new:
+            began = works.stand(bell, self._timeout_s)
+            if wanting:
                 works.on_change(desk.key, lender.counts, None)
             try:
                 loan = await bell
-            except BaseException:
-                acquiring.leave(desk, request)
+            except BaseException:  # it waits no more: nobody has seen what it was lent (B23)
+                lender.leave(standing)
+                works.on_change(desk.key, lender.counts, None)
                 raise
-            works.silence(request)
-            del desk.waiting[request]
-            # A bell that was rung for another reason brings True, False or None.
-            lent = loan and loan is not True and loan.lease == request
-            if not lent or not desk.nothing_noted or door.refusal is not None:
-                await self._go_the_long_way(First(request, want, None, standing.place, began))
+            # A bell that is rung for news brings None, and one whose time is up False.
+            if not loan or loan.lease != request or desk.lends is None or door.refusal is not None:
+                await self._go_the_long_way(asked, First(request, want, None, place, began))
                 return self
-            desk.waits.observe(works.loop.time() - began)
+            waits, waited_s = desk.waits, works.time() - began
+            waits.counts[0 if waited_s <= BRIEF_S else bisect_left(BOUNDS_S, waited_s)] += 1
+            waits.sum_s += waited_s
         else:
             desk.hits += 1
+            if lender.entries.idle < desk.min_idle:
+                works.on_change(desk.key, lender.counts, None)
         self._loan, self._fence, self._request = loan, loan.fence, request
         self._since = desk.asked_at = loan.since
         self._over = False
         desk.leases[loan.id] = ref(self)
-        if lender.counts.states["idle"] < desk.min_idle:
-            works.on_change(desk.key, lender.counts, None)
         return self
 
-    async def _go_the_long_way(self, first: First | None) -> None:
-        acquiring, asked, timeout_s = self._acquiring, self._asked, self._timeout_s
+    def _had(self) -> Self:
+        if self._loan is None and self._copy is None:
+            raise ConfigError("an acquire is awaited once; ask pool.acquire(...) again")
+        return self  # a lease that is had already
+
+    async def _go_the_long_way(self, asked: Asked, first: First | None) -> None:
+        acquiring, timeout_s = cast("Acquiring", self._works.source), self._timeout_s
         if first is None and (local := self._works.local) is not None:
             first = acquiring.hit(self, local, asked, FOREVER if timeout_s != 0 else 0.0)
             if first is None:
                 return
         await acquiring.obtain(self, asked, timeout_s, first)
+
+
+class Acquires:
+    """What a `SessionPool` is there for."""
+
+    _works: Works
+    _named: Mapping[str, Desk]
+    _desk: Callable[[str], Desk]
+    _warn_of_memory: Callable[[], None]
+
+    def acquire(
+        self,
+        agent: str,
+        *,
+        conversation: Key | None = None,
+        agent_version: str | None = None,
+        min_remaining_s: float | None = None,
+        timeout: float | None = None,
+    ) -> Acquisition:
+        """A live session, exclusively: `async with pool.acquire(…) as lease`, or await it.
+
+        Args:
+            agent: its name in `agents`, or its RID.
+            conversation: the conversation's own name, a string or a tuple of strings; it gets its
+                own session for as long as that lives. None is a never-used session.
+            agent_version: `major.minor`; None is the policy's.
+            min_remaining_s: least remaining life in seconds, where more than the policy's.
+            timeout: seconds for the whole; 0 never waits; None is the policy's.
+
+        Raises:
+            ConfigError: an argument that cannot be meant.
+            AcquireTimeout: nothing in time; it says where the time went and what was in the way.
+            TooManyWaiting: the line is full.
+            AgentUnavailable, AuthError: a session would have to be created, and cannot be.
+            PoolPaused: the agent is paused or drained.
+            StoreUnavailable: the store was away until the end of the timeout.
+            AlreadyHeld: this task holds that conversation's lease already.
+            VersionConflict: the conversation's session has another version.
+            PoolClosed: the pool is not open, or belongs to another loop or process.
+
+        Cancelling it loses nothing: a place in line is given up, and a session on its way goes to
+        the next or becomes idle (B9, B23).
+        """
+        desk = self._named.get(agent) or self._desk(agent)
+        if timeout is None:
+            timeout = desk.timeout_s
+        elif not timeout >= 0:  # a NaN is not either
+            raise ConfigError("timeout must not be negative; 0 never waits")
+        asked = NOTHING_ASKED if timeout or timeout is None else AT_ONCE
+        if not (conversation is None and agent_version is None and min_remaining_s is None):
+            asked = asking(conversation, agent_version, min_remaining_s)
+            if conversation is not None:
+                self._warn_of_memory()
+        caller = sys._getframe(1)
+        lease = new_lease(AskedLease)
+        lease._works = self._works
+        lease._desk = desk
+        lease._asked = asked
+        lease._timeout_s = timeout
+        lease._code, lease._lasti = caller.f_code, caller.f_lasti
+        lease._loan = None
+        lease._over = True
+        return lease
 
 
 def _end_earlier(desk: Desk, grant: Grant) -> None:

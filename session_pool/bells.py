@@ -7,6 +7,8 @@ waited for.
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, Final
@@ -28,13 +30,28 @@ class Bells:
         lossy: a doorbell may be lost, so that nobody waits for it longer than `ASK_AGAIN_S`.
     """
 
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_latest",
+        "_many",
+        "_timer_at",
+        "_usual",
+        "loop",
+        "time",
+    )
+
     def __init__(self, loop: asyncio.AbstractEventLoop, *, lossy: bool) -> None:
         self.loop = loop
+        plain = type(loop).time is asyncio.BaseEventLoop.time
+        self.time = time.monotonic if plain else loop.time
         self._lossy = lossy
         self._bells: dict[str, asyncio.Future[bool]] = {}
         self._asking: dict[str, bool] = {}
         self._next = count(1).__next__
         self._deadlines: list[tuple[float, int, asyncio.Future[bool]]] = []
+        self._usual: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        self._latest = -FOREVER  # of those
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = FOREVER
         self._many = 64  # deadlines, before those are cleared away that nobody waits for any more
@@ -65,21 +82,29 @@ class Bells:
             self._time(future, until)
         return future
 
-    def stand(self, request: str, bell: asyncio.Future[Any], timeout_s: float | None) -> float:
-        """Ring a bell as one under this id, and with False when its time is up.
+    def stand(self, bell: asyncio.Future[Any], timeout_s: float | None) -> float:
+        """Ring a bell that somebody else rings, with False when its time is up.
 
         Args:
-            request: under which id; to be silenced like any other.
-            bell: somebody else may ring it as well.
+            bell: it is under no id.
             timeout_s: seconds from now; None for as long as it takes.
 
         Returns:
             Now, by the loop's clock.
         """
-        self._bells[request] = bell
-        now = self.loop.time()
+        now = self.time()
         if timeout_s is not None:
-            self._time(bell, now + timeout_s)
+            usual, until = self._usual, now + timeout_s
+            if until < self._latest:
+                self._time(bell, until)
+                return now
+            # Most wait equally long, and so stand in the order in which their time is up.
+            self._latest = until
+            usual.append((until, bell))
+            if until < self._timer_at:
+                self._set_timer()
+            if len(usual) > self._many:
+                self._tidy()
         return now
 
     def _time(self, bell: asyncio.Future[Any], until: float) -> None:
@@ -88,9 +113,15 @@ class Bells:
         if self._timer is None or until < self._timer_at:
             self._set_timer()
         if len(deadlines) > self._many:
-            self._deadlines = [item for item in deadlines if not item[2].done()]
-            heapify(self._deadlines)
-            self._many = 64 + 2 * len(self._deadlines)
+            self._tidy()
+
+    def _tidy(self) -> None:
+        # Those that nobody waits for any more are cleared away, before they are too many.
+        self._deadlines = [item for item in self._deadlines if not item[2].done()]
+        heapify(self._deadlines)
+        self._usual = deque(item for item in self._usual if not item[1].done())
+        self._latest = self._usual[-1][0] if self._usual else -FOREVER
+        self._many = 64 + 2 * max(len(self._deadlines), len(self._usual))
 
     def silence(self, request: str) -> None:
         """Wait no more under this id."""
@@ -122,20 +153,26 @@ class Bells:
         # One timer for all waiters: setting one each would cost more than the rest of waiting.
         if self._timer is not None:
             self._timer.cancel()
-        self._timer_at = self._deadlines[0][0]
-        self._timer = self.loop.call_at(self._timer_at, self._time_is_up)
+            self._timer = None
+        firsts = [queue[0][0] for queue in (self._deadlines, self._usual) if queue]
+        self._timer_at = min(firsts, default=FOREVER)
+        if firsts:
+            self._timer = self.loop.call_at(self._timer_at, self._time_is_up)
 
     def _time_is_up(self) -> None:
-        self._timer = None
-        now = self.loop.time()
-        while self._deadlines and (self._deadlines[0][2].done() or self._deadlines[0][0] <= now):
-            _, _, future = heappop(self._deadlines)
-            if not future.done():
-                future.set_result(False)
-        if self._deadlines:
-            self._set_timer()
+        now, deadlines, usual = self.loop.time(), self._deadlines, self._usual
+        while deadlines and (deadlines[0][2].done() or deadlines[0][0] <= now):
+            _be_up(heappop(deadlines)[2])
+        while usual and (usual[0][1].done() or usual[0][0] <= now):
+            _be_up(usual.popleft()[1])
+        self._set_timer()
 
     def still(self) -> None:
         """Set no timer any more."""
         if self._timer is not None:
             self._timer.cancel()
+
+
+def _be_up(bell: asyncio.Future[Any]) -> None:
+    if not bell.done():
+        bell.set_result(False)

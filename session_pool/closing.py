@@ -64,8 +64,8 @@ class Closing:
         for bell in works.watchers:
             works.ring(bell)
         for desk in self._desks.all():
-            for bell in tuple(desk.waiting):  # who waits the short way
-                works.ring(bell)
+            if desk.lender is not None:  # who waits the short way
+                desk.lender.rouse()
             for request in tuple(desk.asking):  # who waits, and whose answer is on its way
                 request.give_up()
         while self._leases() and works.loop.time() < deadline:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from session_pool.errors import AgentUnavailable as Unavailable
@@ -24,6 +25,7 @@ from session_pool.policy import AgentPolicy
 from session_pool.rules import lie_ready
 from session_pool.space import NO_NOTE, Failure, Grant, Noted, Refusal, Ticket, Want
 from session_pool.stores.base import LocalStore
+from session_pool.stores.lending import Lender
 from session_pool.telemetry import Bus, PoolStats, Recorder
 from session_pool.thresholds import scaled, wish
 
@@ -44,7 +46,8 @@ class Asked(NamedTuple):
     min_remaining_s: float | None = None
 
 
-NOTHING_ASKED = Asked()
+NOTHING_ASKED, AT_ONCE = Asked(), Asked()
+"""Of who asks for nothing in particular; the other one does not wait either."""
 
 
 class First(NamedTuple):
@@ -78,6 +81,7 @@ class Desk:
         stranger: only other processes serve it; here it is looked after and nothing more.
         wary: the note says something of sessions that lie ready, so each is judged as it is handed
             out or comes back.
+        waiting: what was asked by those who wait the long way.
         warming: what calls of `warm` wait for, by the bell of each.
         plain: the want of who asks for nothing in particular.
         nothing_noted: the note says nothing that a hand-out has to heed: a free session that is
@@ -86,7 +90,17 @@ class Desk:
             the short ways read them, and a model's or a named tuple's attributes cost more.
         lie_ready: its sessions do as a lease ends that nobody did anything with.
         lender: the short ways of a store in this process; None for one that is awaited.
+        lends: the same while `nothing_noted`, so that it may lend; else None.
+        lays_by: the same while `lie_ready` and not `wary`, so that it may take back; else None.
     """
+
+    # What each hit reads has a slot of its own; the rest is too much for a dictionary that is
+    # shared with the other desks.
+    __slots__ = (
+        "__dict__", "__weakref__", "asked_at", "held", "hits", "key", "lays_by", "leases",
+        "lender", "lends", "look_s", "max_idle", "min_idle", "note_version", "plain", "timeout_s",
+        "waited", "waits",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -106,6 +120,7 @@ class Desk:
         self.stranger = False
         self.terms: Terms = policy.terms()
         self.noted = Noted(NO_NOTE, 0, 0.0, True)
+        self.note_version = 0
         self.noted_at = 0.0
         self.wary = False
         self.warming: dict[str, int] = {}
@@ -126,6 +141,8 @@ class Desk:
         self.waited = self.timeouts = self.created_failed = 0
         self.plain: Want
         self.lie_ready: bool
+        self.lends: Lender | None
+        self.lays_by: Lender | None
         self.timeout_s = policy.acquire_timeout_s
         self._holder = holder
         self.lender = local.lender(key) if local is not None else None
@@ -147,10 +164,12 @@ class Desk:
     def take_note(self, noted: Noted, now: float) -> None:
         """Know the key's note as it stands, by this process's clock; tell what is new in it."""
         was, self.noted, self.noted_at = self.noted, noted, now
+        self.note_version = noted.version
         note = noted.note
         self.wary = note.early_death_s is not None or note.recycled > 0 or note.drained
         silent = note.failure is None and note.doubted_before is None
         self.nothing_noted = silent and not self.wary and noted.open
+        self._choose_ways()
         if noted.version <= was.version:  # an answer that was overtaken, or another epoch's
             return
         if note.recycled > was.note.recycled:
@@ -228,12 +247,17 @@ class Desk:
     def version_to_create(self) -> str | None:
         """The version of the next session: that of a waiter for whom none is under way yet."""
         under_way = list(self.creating.values())
-        for asked in self.waiting.values():
-            version = asked.agent_version or self.terms.agent_version
+        for version in self._versions():
             if version not in under_way:
                 return version
             under_way.remove(version)
         return self.terms.agent_version
+
+    def _versions(self) -> Iterator[str | None]:
+        if self.lender is not None:  # it knows those as well who stand in line the short way
+            return (want.agent_version for want in self.lender.wants())
+        asked = self.waiting.values()
+        return (one.agent_version or self.terms.agent_version for one in asked)
 
     def overfull(self, counts: Counts) -> bool:
         """Whether a cap on what lies ready or is remembered is exceeded."""
@@ -267,9 +291,14 @@ class Desk:
             lease=self.held.read(),
         )
 
+    def _choose_ways(self) -> None:
+        self.lends = self.lender if self.nothing_noted else None
+        self.lays_by = self.lender if self.lie_ready and not self.wary else None
+
     def _adapt(self) -> None:
         terms = self.terms
         self.lie_ready = lie_ready(terms)
+        self._choose_ways()
         self.min_idle, self.max_idle, self.look_s = (
             terms.min_idle,
             terms.max_idle,

@@ -7,6 +7,7 @@ becomes known of the session, and gives it back as `rules.ended` says. The excha
 from __future__ import annotations
 
 import warnings
+from bisect import bisect_left
 from collections.abc import Coroutine
 from contextlib import suppress
 from types import CodeType
@@ -24,6 +25,8 @@ from session_pool.particulars import Particulars
 from session_pool.rules import Ending, ended
 from session_pool.space import Done, Grant, Held, Put
 from session_pool.stores.base import LocalStore
+from session_pool.stores.lending import LAID_BACK, NOT_DONE
+from session_pool.telemetry import BOUNDS_S, BRIEF_S
 from session_pool.works import TELL_S, Works
 
 Said = Literal["used", "unused", "discard"]
@@ -51,6 +54,8 @@ class Holding(Particulars):
         self._desk = desk
         self._code = code
         self._lasti = lasti
+        self._loan = None
+        self._over = True
 
     def holds(self, grant: Grant) -> None:
         """It is held from now on: what the store granted."""
@@ -130,7 +135,8 @@ class Holding(Particulars):
 
     def mark_unused(self) -> None:
         """Say that the session was not used: checked, not believed (B4)."""
-        self._said, self._plain = "unused", False
+        self._said = "unused"
+        self._not_plain()
 
     def lose(self, why: str) -> None:
         """The lease has ended against its holder's will: tell it, and say why (B21)."""
@@ -193,22 +199,23 @@ class Holding(Particulars):
         as plain as that.
         """
         loan, desk = self._loan, self._desk
-        if loan is None or desk.wary or not (self._plain and desk.lie_ready):
+        lender = desk.lays_by
+        if loan is None or lender is None:
             return False
-        lender: Any = desk.lender
-        if not lender.take_back(loan, self._fence, desk.look_s):
+        became = lender.take_back(loan, self._request, desk.look_s)
+        if became == NOT_DONE:
             return False
         self._over = True
         del desk.leases[loan.id]
-        works, counts, now = self._works, lender.counts, loan.since
-        desk.held.observe(now - self._since)
-        if (
-            loan.deadline < works.wake_at
-            or counts.new
-            or works.watchers
-            or counts.states["idle"] > desk.max_idle
+        works, held, now = self._works, desk.held, loan.since
+        held_s = now - self._since
+        held.counts[0 if held_s <= BRIEF_S else bisect_left(BOUNDS_S, held_s)] += 1
+        held.sum_s += held_s
+        if works.watchers or (
+            became == LAID_BACK
+            and (loan.deadline < works.wake_at or lender.entries.idle > desk.max_idle)
         ):
-            works.on_change(desk.key, counts, loan.deadline - now)
+            works.on_change(desk.key, lender.counts, loan.deadline - now)
         return True
 
     def _lie_down(self, local: LocalStore) -> bool:

@@ -153,7 +153,8 @@ class Lease(Holding):
         if exchanges < 0:
             raise ConfigError("touch: exchanges must not be negative")
         self._check_held()
-        self._used, self._plain = True, False
+        self._used = True
+        self._not_plain()
         await self._write(exchanged(self._facts, exchanges), self._facts.lifetime_s)
 
     async def renew(self) -> None:
@@ -265,7 +266,8 @@ class Lease(Holding):
                     "session takes one at a time; release the lease and acquire it again",
                     trace_id=self._facts.trace_id or "",
                 )
-            self._used, self._plain = True, False
+            self._used = True
+            self._not_plain()
             await self._write(self._facts._replace(trace_id=said.trace_id))
             speaker = Speaker(
                 self._works,

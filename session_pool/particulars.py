@@ -23,20 +23,26 @@ from session_pool.works import Works
 class Particulars:
     """What a lease says of itself and of its session."""
 
+    # What every hit sets has a slot of its own, whatever else is set later and in which order.
+    __slots__ = (
+        "__dict__", "__weakref__", "_code", "_desk", "_fence", "_lasti", "_loan", "_over",
+        "_request", "_since", "_works",
+    )  # fmt: skip
+
     _works: Works
     _desk: Desk
     _code: CodeType
     _lasti: int
     _since: float
+    _over: bool  # it is not held: not any more, or not yet
+    _loan: Loan | None  # the entry itself, while it is plain
+    _fence: int  # of the loan
+    _request: str  # of the loan
     # What most leases never change stands on the class: a hit makes only what somebody asked for.
     _lost: anyio.Event | None = None
-    _over = True  # it is not held: not any more, or not yet
-    _seen = False
     _plain = True  # nobody did anything with it that could change how it ends
     _copy: Entry | None = None  # of the entry, as last known
-    _loan: Loan | None = None  # the entry itself, until something else than its end is written
-    _fence = 0  # of the loan
-    _request = ""  # of the loan
+    _seen = False
     _place: int | None = None
 
     @property
@@ -76,6 +82,12 @@ class Particulars:
             since=self._since,
         )
 
+    def _not_plain(self) -> None:
+        """How it ends depends on what was done with it, from now on."""
+        self._plain = False
+        if self._loan is not None:
+            self._entry = self._entry  # a copy: what was lent is let go of
+
     @property
     def _facts(self) -> Facts:
         return self._entry.facts
@@ -104,13 +116,15 @@ class Particulars:
     @property
     def rid(self) -> str:
         """The session's RID. Reading it counts as possible use by another client (B4)."""
-        self._seen, self._plain = True, False
+        self._seen = True
+        self._not_plain()
         return self._entry.rid
 
     @property
     def session(self) -> Session:
         """The session as last seen. Reading it counts as possible use by another client (B4)."""
-        self._seen, self._plain = True, False
+        self._seen = True
+        self._not_plain()
         return cast("Session", self._facts.session)  # set at its creation, kept ever since
 
     @property

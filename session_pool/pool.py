@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -17,13 +16,13 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from session_pool import forks
-from session_pool.acquire import Acquiring, Acquisition, AskedLease, asking
+from session_pool.acquire import Acquires, Acquiring
 from session_pool.agent import Agent, checked
 from session_pool.arguments import check_kinds
 from session_pool.closing import CLOSING, Closing, let_go
 from session_pool.conversation import Conversation, Key
 from session_pool.creator import Creator
-from session_pool.desk import NOTHING_ASKED, Desk
+from session_pool.desk import Desk
 from session_pool.desks import PRINCIPAL, Desks
 from session_pool.door import Door
 from session_pool.errors import ConfigError, PoolClosed
@@ -58,7 +57,7 @@ MEMORY_ENDS = (
 """Said once, at the first conversation (B28)."""
 
 
-class SessionPool(Verbs):
+class SessionPool(Acquires, Verbs):
     """Live sessions of AIP Agents, created on demand, kept fresh, leased exclusively.
 
     An async context manager; or `await pool.open()` and `await pool.aclose()` where a framework has
@@ -167,7 +166,6 @@ class SessionPool(Verbs):
         self._works = works = Works(store, paced, self._bus, clock)
         works.on_change = self._changed
         self._desks = desks = Desks(works, self._host, self._policy, self._agents)
-        self._named = desks.by_name
         self._acquiring = Acquiring(works, self._door)
         self._creator = Creator(works, desks.all, self._rewish)
         self._keeper = Keeper(
@@ -194,7 +192,7 @@ class SessionPool(Verbs):
             works.supervise(Sharer(works, self._limits, self._host, self._creator).run, "shares")
         for number, work in enumerate(self._api.background()):
             self._endless.add(works.supervise(work, f"background {number}"))
-        self._door.refusal = None
+        self._door.refusal, self._named = None, desks.by_name
         forks.tell(self)
         for desk, counts, noted in counted:
             desk.take_note(noted, works.clock())
@@ -216,7 +214,7 @@ class SessionPool(Verbs):
         if self._closing is None:
             self._door.check()
             self._works.watchers.add(CLOSING)
-            self._door.refusal = "the pool is closed; nothing is handed out any more"
+            self._shut("the pool is closed; nothing is handed out any more")
             closing = Closing(works := self._works, self._desks, self._creator, self._keeper)
             self._closing = works.spawn(closing.run(self._endless, timeout), "close")
         await asyncio.shield(self._closing)
@@ -233,52 +231,6 @@ class SessionPool(Verbs):
         await self.aclose()
 
     # ------------------------------------------------------------------ the main job
-
-    def acquire(
-        self,
-        agent: str,
-        *,
-        conversation: Key | None = None,
-        agent_version: str | None = None,
-        min_remaining_s: float | None = None,
-        timeout: float | None = None,
-    ) -> Acquisition:
-        """A live session, exclusively: `async with pool.acquire(…) as lease`, or await it.
-
-        Args:
-            agent: its name in `agents`, or its RID.
-            conversation: the conversation's own name, a string or a tuple of strings; it gets its
-                own session for as long as that lives. None is a never-used session.
-            agent_version: `major.minor`; None is the policy's.
-            min_remaining_s: least remaining life in seconds, where more than the policy's.
-            timeout: seconds for the whole; 0 never waits; None is the policy's.
-
-        Raises:
-            ConfigError: an argument that cannot be meant.
-            AcquireTimeout: nothing in time; it says where the time went and what was in the way.
-            TooManyWaiting: the line is full.
-            AgentUnavailable, AuthError: a session would have to be created, and cannot be.
-            PoolPaused: the agent is paused or drained.
-            StoreUnavailable: the store was away until the end of the timeout.
-            AlreadyHeld: this task holds that conversation's lease already.
-            VersionConflict: the conversation's session has another version.
-            PoolClosed: the pool is not open, or belongs to another loop or process.
-
-        Cancelling it loses nothing: a place in line is given up, and a session on its way goes to
-        the next or becomes idle (B9, B23).
-        """
-        desk = (self._door.refusal is None and self._named.get(agent)) or self._desk(agent)
-        if timeout is None:
-            timeout = desk.timeout_s
-        elif not timeout >= 0:  # a NaN is not either
-            raise ConfigError("timeout must not be negative; 0 never waits")
-        asked = NOTHING_ASKED
-        if not (conversation is None and agent_version is None and min_remaining_s is None):
-            asked = asking(conversation, agent_version, min_remaining_s)
-            if conversation is not None:
-                self._warn_of_memory()
-        caller = sys._getframe(1)
-        return AskedLease(self._acquiring, desk, asked, timeout, caller.f_code, caller.f_lasti)
 
     def conversation(self, agent: str, key: Key) -> Conversation:
         """The handle of one dialogue: `ask`, `stream`, `start_over`, `forget`.
@@ -352,12 +304,17 @@ class SessionPool(Verbs):
         return self._desks.of(agent)
 
     def _rewish(self, desk: Desk) -> None:
+        if desk.lender is not None:
+            desk.lender.rouse()
         for request in tuple(desk.waiting):
             self._works.ring(request)
 
+    def _shut(self, refusal: str) -> None:
+        self._door.refusal, self._named = refusal, {}
+
     def forked(self) -> None:
         """Refuse: this is the child of a process that opened it."""
-        self._door.refusal = (
+        self._shut(
             f"this pool was opened before a fork (now in process {os.getpid()}); open one after "
             "the fork, in each process"
         )

@@ -46,6 +46,9 @@ BOUNDS_S: Final = (
 )  # fmt: skip
 """Upper bounds of the histograms' buckets, in seconds; one more holds all above."""
 
+BRIEF_S: Final = BOUNDS_S[0]
+"""What is no longer than this is in the first bucket, which the hit path need not look for."""
+
 _LOUD = (
     AgentDrained, AgentPaused, ConversationReplaced, CreationFailed, CreationUnsettled,
     LeaseDropped, LeaseEnded, Mislabelled, OrphanFound, SessionDied, StoreAway, StoreForgot,

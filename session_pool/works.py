@@ -13,11 +13,13 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from hashlib import blake2b
 from itertools import count
 from typing import Any, Final, TypeVar, cast
 
 from session_pool.bells import ASK_AGAIN_S, TICK_S, Bells
+from session_pool.door import Door
 from session_pool.errors import StoreError, StoreUnavailable
 from session_pool.events import StoreAway, StoreBack, TaskRestarted
 from session_pool.foundry import Paced
@@ -50,7 +52,7 @@ def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
     real = abs(loop.time() - time.monotonic()) < 1.0
     if real and hasattr(time, "CLOCK_BOOTTIME"):
         boottime = time.CLOCK_BOOTTIME
-        return lambda: time.clock_gettime(boottime)
+        return partial(time.clock_gettime, boottime)
     return loop.time
 
 
@@ -74,8 +76,13 @@ class Works(Bells):
         limits: by what a store's answers are waited for.
         watchers: bells of those who want to hear of every change, however small, and of a store
             that is away.
+        door: the pool's, once it hands out.
         prefix, numbers: what the ids of requests are made of (`next_id`).
+        names: ids that are used within this process only, at half the price.
     """
+
+    # What each hit reads has a slot of its own; the rest is too much for a shared dictionary.
+    __slots__ = ("door", "local", "make_bell", "names", "wake_at", "watchers")
 
     def __init__(self, store: Store, paced: Paced, bus: Bus, clock: Callable[[], float]) -> None:
         self.local = store if isinstance(store, LocalStore) else None
@@ -89,6 +96,7 @@ class Works(Bells):
         self.clock = clock
         self.holder = secrets.token_hex(6)
         self.source: object = None
+        self.door: Door
         self.renewal: object = None
         self.sharing: object = None
         self.epoch = store.epoch
@@ -99,6 +107,7 @@ class Works(Bells):
         self._away_since = 0.0
         self.prefix = f"{self.holder}-"
         self.numbers = count(1)
+        self.names = map(str, count(1))
         self._secret = secrets.token_bytes(16)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._writes: set[asyncio.Task[Any]] = set()

@@ -11,8 +11,7 @@ from typing import Final, Literal
 
 from session_pool.model import FOREVER, Counts, Entry
 from session_pool.space import Grant, Held, Put, Refusal, Ticket, Want
-from session_pool.stores.lending import Bell
-from session_pool.stores.rows import MEMORIES, Row
+from session_pool.stores.rows import MEMORIES
 from session_pool.stores.serving import Need, Serving, make_grant
 from session_pool.stores.waiting import Waiter, refusal
 
@@ -46,7 +45,7 @@ class Counter(Serving):
         if (
             not waiting.by_request
             and instead is None
-            and entries.count["leased"] < cap
+            and len(entries.leases) < cap
             and self._open
             and request not in entries.leases
             and (not self._tombstones or request not in self._tombstones)
@@ -86,52 +85,7 @@ class Counter(Serving):
         self._asking = ""
         if freed or type(answer) is Refusal:  # somebody may have left
             self.serve(now)
-        else:
-            self._count_waiting()
         return answer
-
-    def lend(
-        self, want: Want, request: str, note_version: int, make_bell: Callable[[], Bell]
-    ) -> Row | Waiter | None:
-        """See `Lender.lend`."""
-        if want is not self.plain:
-            self.know(want)
-        waiting, entries, most = self.waiting, self.entries, self.most
-        line = None
-        if waiting.by_request:
-            if most != self._cap or waiting.ends != FOREVER:
-                return None
-            line = waiting.lines.get(self.where)
-        if note_version != self.note_version or not self._open:
-            return None
-        if line is None:
-            # Nobody waits for the like, so it may have whatever fits it.
-            self._cap = most
-            if entries.count["leased"] < most:
-                now = self._clock()
-                lapses, place = now + self.ttl_s, self._place + 1
-                row = entries.lend(
-                    self.version, now + self.wish_s, self.holder, lapses, request, place, now
-                )
-                if row is not None:
-                    self._place = place
-                    if lapses < row.queued:
-                        self._deadlines.queue(row, lapses)
-                    if waiting.by_request:  # those in line wait for something else
-                        self._count_waiting()
-                    return row
-        if waiting.standing >= self.longest:
-            return None
-        self._place = place = self._place + 1
-        waiter = Waiter(want, request, place, make_bell())
-        if line is None:
-            waiting.stand(waiter)
-        else:
-            waiting.stand_behind(waiter, line)
-        self.counts.waiting = waiting.standing
-        if entries.count["leased"] < most:
-            self._count_waiting()
-        return waiter
 
     def _arrive(
         self,
@@ -162,7 +116,7 @@ class Counter(Serving):
         known = place is not None
         if place is None:
             self._place = place = self._place + 1
-        if not freed and not behind and entries.count["leased"] < self._cap:
+        if not freed and not behind and len(entries.leases) < self._cap:
             row = entries.fitting(want, own, now)
             if row is not None:
                 self._lease(row, want, request, place, now)

@@ -28,22 +28,34 @@ class Entries:
         rows: the rows of all keys by entry id, shared with the store.
 
     Attributes:
-        count: entries by state.
         leases: those leased, by request, in the order of their hand-out.
+        idle, ageing: how many are; a number is changed for less than an item of a dictionary.
+        only: the shelf of those for "latest published", while there is but one.
     """
 
     def __init__(self, key: PoolKey, rows: dict[str, Row]) -> None:
         self.key = key
-        self.count: dict[str, int] = {"leased": 0}
         self.leases: dict[str, Row] = {}
+        self.idle = self.ageing = 0
+        self._others: dict[str, int] = {}
         self._rows = rows
         self._shelves: dict[tuple[bool, str], Shelf] = {}
-        self._only: Shelf | None = None  # of those for "latest published", while there is but one
+        self.only: Shelf | None = None
         self._rolls: dict[State, dict[str, Row]] = {}
         self._bound: dict[str, Row] = {}
         self._memories: dict[str, tuple[Row, ...]] = {}
 
     # ------------------------------------------------------------------ looking
+
+    @property
+    def count(self) -> dict[str, int]:
+        """Entries by state."""
+        return {
+            "leased": len(self.leases),
+            "idle": self.idle,
+            "ageing": self.ageing,
+            **self._others,
+        }
 
     def own(self, conversation: str | None) -> Row | None:
         """The session a conversation has, in whatever state it is."""
@@ -62,8 +74,8 @@ class Entries:
 
     def free(self, version: str | None, least_expires: float) -> Row | None:
         """The free session that ends first, of those of a version that live until then."""
-        if version is None and self._only is not None:
-            return self._only.first(least_expires)
+        if version is None and self.only is not None:
+            return self.only.first(least_expires)
         best: Row | None = None
         for shelf in self._shelves.values():
             if shelf.version == version if version is not None else not shelf.pinned:
@@ -147,7 +159,7 @@ class Entries:
         now: float,
     ) -> None:
         """Hand out what is free or parked. It keeps its slot on the shelf; see there."""
-        was, count = row.state, self.count
+        was = row.state
         row.hand = (was, row.deadline, place, None)
         row.state = "leased"
         row.version += 1
@@ -156,79 +168,18 @@ class Entries:
         row.lease = row.op = request
         row.lapses = row.deadline = now + ttl_s
         row.since = now
-        count[was] -= 1
-        count["leased"] += 1
         self.leases[request] = row
+        self.uncount(was)
         if was == "parked":
             del self._rolls["parked"][row.id]
         elif conversation is not None:
             row.conversation = conversation
             self._bound[conversation] = row
 
-    def lend(
-        self, version: str | None, least_expires: float, holder: str, lapses: float, request: str,
-        place: int, now: float,
-    ) -> Row | None:  # fmt: skip
-        """`free` and `lease`, for somebody without a conversation, in one step."""
-        only, count = self._only, self.count
-        if version is None and only is not None:
-            row = only.first(least_expires)
-        else:
-            row = self.free(version, least_expires)
-        if row is None:
-            return None
-        was = row.state
-        row.hand = (was, row.deadline, place, None)
-        row.state = "leased"
-        row.version += 1
-        row.fence += 1
-        row.holder = holder
-        row.lease = row.op = request
-        row.lapses = row.deadline = lapses
-        row.since = now
-        count[was] -= 1
-        count["leased"] += 1
-        self.leases[request] = row
-        return row
-
-    def lay_back(self, row: Row, deadline: float, now: float) -> None:
-        """`give_back` as idle, for what no conversation has, in one step."""
-        count = self.count
-        del self.leases[row.lease]
-        count["leased"] -= 1
-        count["idle"] = count.get("idle", 0) + 1
-        row.state = "idle"
-        row.version += 1
-        row.holder = row.lease = row.op = ""
-        row.lapses = FOREVER
-        row.deadline = deadline
-        row.since = now
-        row.hand = None
-        if row.shelf is None:
-            self._shelve(row)
-
-    def hand_over(
-        self, row: Row, deadline: float, holder: str, lapses: float, request: str, place: int,
-        now: float,
-    ) -> None:  # fmt: skip
-        """`give_back` as idle, then `lease` to somebody without a conversation, in one step."""
-        leases = self.leases
-        del leases[row.lease]
-        leases[request] = row
-        row.hand = ("idle", deadline, place, None)
-        row.version += 2
-        row.fence += 1
-        row.holder = holder
-        row.lease = row.op = request
-        row.lapses = row.deadline = lapses
-        row.since = now
-
     def give_back(self, row: Row, state: State, op: str, now: float) -> None:
         """The usual `change`: a lease ends as idle or parked, and nothing moves on the shelf."""
-        count = self.count
         del self.leases[row.lease]
-        count["leased"] -= 1
-        count[state] = count.get(state, 0) + 1
+        self._recount(state)
         row.take_back(state, op, now)
         if state == "parked":
             if row.shelf is not None:
@@ -239,7 +190,7 @@ class Entries:
             roll[row.id] = row
             return
         if row.shelf is None:
-            self._shelve(row)
+            self.shelve(row)
         conversation = row.conversation
         if conversation is not None:
             row.conversation = None
@@ -277,7 +228,7 @@ class Entries:
         if was != state:
             self._enter(row)
         elif row.shelf is None and state in FREE:
-            self._shelve(row)
+            self.shelve(row)
         remembered = was in MEMORIES
         if conversation != row.conversation or remembered != (state in MEMORIES):
             self._unbind(row, conversation, remembered)
@@ -285,10 +236,10 @@ class Entries:
 
     def _enter(self, row: Row) -> None:
         state = row.state
-        self.count[state] = self.count.get(state, 0) + 1
+        self._recount(state)
         if state in FREE:
             if row.shelf is None:
-                self._shelve(row)
+                self.shelve(row)
         elif state == "leased":
             self.leases[row.lease] = row
         else:
@@ -299,20 +250,38 @@ class Entries:
 
     def _leave(self, row: Row) -> None:
         state = row.state
-        self.count[state] -= 1
+        self.uncount(state)
         if state == "leased":
             del self.leases[row.lease]
         elif state not in FREE:
             del self._rolls[state][row.id]
 
-    def _shelve(self, row: Row) -> None:
+    def uncount(self, state: State) -> None:
+        """One fewer is in that state; of the leased, their list tells."""
+        if state == "idle":
+            self.idle -= 1
+        elif state == "ageing":
+            self.ageing -= 1
+        elif state != "leased":
+            self._others[state] -= 1
+
+    def _recount(self, state: State) -> None:
+        if state == "idle":
+            self.idle += 1
+        elif state == "ageing":
+            self.ageing += 1
+        elif state != "leased":
+            self._others[state] = self._others.get(state, 0) + 1
+
+    def shelve(self, row: Row) -> None:
+        """Let a free row be found by its expiry."""
         kind = (row.pinned, row.agent_version)
         shelf = self._shelves.get(kind)
         if shelf is None:  # a version not seen before; those that nothing has any more are dropped
             self._shelves = {kind: shelf for kind, shelf in self._shelves.items() if len(shelf)}
             shelf = self._shelves[kind] = Shelf(*kind)
             latest = [shelf for shelf in self._shelves.values() if not shelf.pinned]
-            self._only = latest[0] if len(latest) == 1 else None
+            self.only = latest[0] if len(latest) == 1 else None
         shelf.add(row)
 
     def _bind(self, row: Row) -> None:

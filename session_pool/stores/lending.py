@@ -8,8 +8,8 @@ waited. They know no policy, no more than the long ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from session_pool.model import Counts, Entry
 from session_pool.space import Want
@@ -21,6 +21,9 @@ class Bell(Protocol):
     def done(self) -> bool:
         """Whether it was rung, or its waiter is leaving."""
 
+    def cancelled(self) -> bool:
+        """Whether its waiter is leaving, and it was not rung before."""
+
     def set_result(self, loan: Any, /) -> None:
         """Ring it: with what was lent, or None for news, upon which the waiter asks again."""
 
@@ -29,13 +32,8 @@ class Loan(Protocol):
     """A leased entry as the store has it; it changes as that does.
 
     Who keeps it remembers `fence` and `lease`: while they are these, it is the same hand-out.
-
-    Attributes:
-        waits: tells it from a `Standing`.
     """
 
-    @property
-    def waits(self) -> Literal[False]: ...
     @property
     def id(self) -> str: ...
     @property
@@ -55,15 +53,34 @@ class Loan(Protocol):
         """A copy of what it is now."""
 
 
-class Standing(Protocol):
-    """A request that stands in line, with a bell of its own."""
+class Standing(NamedTuple):
+    """A request that stands in line, with a bell of its own.
+
+    Attributes:
+        place: its number in line.
+        bell: into which what it is granted is put.
+        wanting: there is room under the cap, so a session for it could be made.
+    """
+
+    request: str
+    place: int
+    bell: Any  # what `make_bell` made: a Bell here, and to its waiter what it awaits
+    wanting: bool
+
+
+TakenBack = Literal[0, 1, 2]
+NOT_DONE: Final = 0
+PASSED_ON: Final = 1
+LAID_BACK: Final = 2
+"""What became of a session that is given back: nothing, since the lease is over or it is bound by
+now; another waiter has it; it lies ready."""
+
+
+class Idle(Protocol):
+    """What of the counts is read at each hand-out, and costs less this way."""
 
     @property
-    def waits(self) -> Literal[True]: ...
-    @property
-    def place(self) -> int: ...
-    @property
-    def bell(self) -> Bell | None: ...
+    def idle(self) -> int: ...
 
 
 class Lender(Protocol):
@@ -71,10 +88,13 @@ class Lender(Protocol):
 
     Attributes:
         counts: live, always the same object.
+        entries: live too, and always the same.
     """
 
     @property
     def counts(self) -> Counts: ...
+    @property
+    def entries(self) -> Idle: ...
 
     def lend(
         self, want: Want, request: str, note_version: int, make_bell: Callable[[], Bell]
@@ -101,14 +121,23 @@ class Lender(Protocol):
             others than those in line were told).
         """
 
-    def take_back(self, loan: Any, fence: int, deadline_in_s: float) -> bool:
+    def wants(self) -> Iterator[Want]:
+        """What those in line want, in the order in which they came."""
+
+    def rouse(self) -> None:
+        """News for all who stand by a bell of their own: ring it with None."""
+
+    def leave(self, standing: Standing) -> None:
+        """Who stands there waits no more: its bell was cancelled, or nobody saw what it brought."""
+
+    def take_back(self, loan: Any, request: str, deadline_in_s: float) -> TakenBack:
         """`LocalStore.give_back_nowait` as idle, by who holds the loan itself.
 
         Args:
             loan: what was lent.
-            fence: of its hand-out.
+            request: to which it was.
             deadline_in_s: as there.
 
         Returns:
-            False, with nothing done, where the lease is over or the entry is bound by now.
+            What became of it.
         """

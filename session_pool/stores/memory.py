@@ -2,8 +2,9 @@
 
 Plain dictionaries and an injected clock. Nothing here awaits: the awaitable operations wrap the
 immediate ones. It knows no policy; what an entry's state means to the pool is the rules' matter.
-What belongs to one key is in `counter` (asking and serving), `entries` (what there is) and
-`waiting` (who stands in line); here are the operations, and what goes across keys.
+What belongs to one key is in `counter` (asking and serving), `loans` (the short ways), `entries`
+(what there is) and `waiting` (who stands in line); here are the operations, and what goes across
+keys.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from session_pool.space import (
     Ticket,
     Want,
 )
-from session_pool.stores.counter import Counter
 from session_pool.stores.deadlines import Deadlines
+from session_pool.stores.loans import Loans
 from session_pool.stores.rows import Row
 from session_pool.stores.shares import Shares
 
@@ -55,7 +56,7 @@ class MemoryStore:
 
     def __init__(self, *, clock: Callable[[], float] = DEFAULT_CLOCK) -> None:
         self.clock = self._clock = clock
-        self._counters: dict[PoolKey, Counter] = {}
+        self._counters: dict[PoolKey, Loans] = {}
         self._rows: dict[str, Row] = {}
         self._deadlines = Deadlines()
         self._shares: dict[str, Shares] = {}
@@ -102,7 +103,7 @@ class MemoryStore:
         counter = self._counters.get(key) or self._counter(key)
         return counter.give_back(entry_id, fence, op, state, deadline_in_s, self._clock())
 
-    def lender(self, key: PoolKey) -> Counter:
+    def lender(self, key: PoolKey) -> Loans:
         """See `LocalStore.lender`."""
         return self._counter(key)
 
@@ -237,10 +238,10 @@ class MemoryStore:
 
     # ------------------------------------------------------------------ across keys
 
-    def _counter(self, key: PoolKey) -> Counter:
+    def _counter(self, key: PoolKey) -> Loans:
         counter = self._counters.get(key)
         if counter is None:
-            counter = Counter(key, self._rows, self._deadlines, self._bells, self._clock)
+            counter = Loans(key, self._rows, self._deadlines, self._bells, self._clock)
             self._counters[key] = counter
         return counter
 

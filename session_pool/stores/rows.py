@@ -40,7 +40,6 @@ class Row:
 
     __slots__ = (*Entry._fields, "hand", "key", "queued", "shelf")
 
-    waits: Final = False  # as a `Loan`
     state: State
     conversation: str | None
 

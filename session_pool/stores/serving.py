@@ -16,13 +16,38 @@ from session_pool.space import NO_NOTE, Done, Grant, Guard, NotDone, Note, Noted
 from session_pool.stores.deadlines import Deadlines
 from session_pool.stores.entries import Entries
 from session_pool.stores.rows import Row
-from session_pool.stores.waiting import Waiter, Waiting, Where
+from session_pool.stores.waiting import Waiter, Waiting
 
 Need = Literal["new", "own", "room"]
 
 make_grant: Final[Callable[[type[Grant], tuple[object, ...]], Grant]] = tuple.__new__
 _done: Final[Callable[[type[Done], tuple[object, ...]], Done]] = tuple.__new__
 # Named tuples from all their fields in order, at half the price of calling them.
+
+
+class Live(Counts):
+    """How a key stands now: counted as it is read, since what is read is far less than changes."""
+
+    __slots__ = ("_serving",)
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self.tally = {}
+
+    @property
+    def states(self) -> dict[str, int]:  # type: ignore[override]
+        """How many entries are in each state."""
+        return self._serving.entries.count
+
+    @property
+    def waiting(self) -> int:  # type: ignore[override]
+        """How many requests are in line."""
+        return self._serving.standing
+
+    @property
+    def new(self) -> int:  # type: ignore[override]
+        """How many of them need a session not yet made, as far as there is room."""
+        return self._serving.new()
 
 
 class Serving:
@@ -33,7 +58,6 @@ class Serving:
         rows: the rows of all keys by entry id.
         deadlines: of all keys.
         bells: each is told the request of every waiter that should ask again; must not call back.
-        clock: the store's, for the short ways.
     """
 
     def __init__(
@@ -42,23 +66,15 @@ class Serving:
         rows: dict[str, Row],
         deadlines: Deadlines,
         bells: list[Callable[[str], None]],
-        clock: Callable[[], float],
     ) -> None:
         self.key = key
         self.note_version = 0
         self.entries = Entries(key, rows)
         self.waiting = Waiting(self.entries.own, self._tell)
-        self.counts = Counts(self.entries.count, 0, 0, {})
+        self.counts: Counts = Live(self)
         self._rows = rows
         self._deadlines = deadlines
         self._bells = bells
-        self._clock = clock
-        # The want that was asked for last the short way, taken apart.
-        self.plain: Want | None = None
-        self.holder, self.most, self.longest = "", 0, 0
-        self.version: str | None = None
-        self.wish_s = self.ttl_s = 0.0
-        self.where: Where = (None, 0.0)
         self._asking = ""
         self._cap = 0
         self._max_waiting = 0
@@ -77,12 +93,12 @@ class Serving:
         self.serve(now)
 
     def serve(self, now: float) -> None:
-        """Grant what can be granted, the earliest first, and count who is left."""
+        """Grant what can be granted, the earliest first."""
         entries, waiting = self.entries, self.waiting
         while True:
             if waiting.vain:
                 waiting.dismiss()
-            if not (waiting.lines and self._open and entries.count["leased"] < self._cap):
+            if not (waiting.lines and self._open and len(entries.leases) < self._cap):
                 break
             best: Waiter | None = None
             found: Row | None = None
@@ -102,15 +118,20 @@ class Serving:
             waiting.step_out(best)
             best.row = found
             self._tell(best)
-        self._count_waiting()
 
-    def _count_waiting(self) -> None:
-        waiting, counts = self.waiting, self.counts
-        counts.waiting = waiting.standing
-        new, room = waiting.wanting, self._cap - self.entries.count["leased"]
-        if new > room:
-            new = room if room > 0 else 0
-        counts.new = new
+    @property
+    def standing(self) -> int:
+        """How many are in line."""
+        return self.waiting.standing
+
+    @property
+    def wanting(self) -> int:
+        """How many of them stand for a free session; those of one conversation count once (B8)."""
+        return self.waiting.wanting
+
+    def new(self) -> int:
+        """As `Counts.new`."""
+        return max(0, min(self.wanting, self._cap - len(self.entries.leases)))
 
     def _lease(self, row: Row, want: Want, request: str, place: int, now: float) -> None:
         _, holder, conversation, _, _, ttl_s, _, _, _ = want
@@ -146,7 +167,7 @@ class Serving:
         own = self.entries.own(conversation)
         if own is not None and own.state != "parked":
             return "own"
-        if self.entries.count["leased"] >= self._cap:
+        if len(self.entries.leases) >= self._cap:
             return "room"
         return "new" if own is None else "own"
 
@@ -171,8 +192,7 @@ class Serving:
         if waiting.ends <= now:
             self.settle(now)
         answer = self._put(put, now)
-        if waiting.by_request:
-            self.serve(now)
+        self.serve(now)
         return answer
 
     def give_back(
@@ -185,81 +205,9 @@ class Serving:
         row = self._rows.get(entry_id)
         if row is None or not row.held(self.key, fence, op, now):
             return None
-        if waiting.lines and state == "idle" and self._hand_over(row, deadline_in_s, now):
-            return self.counts
         self._give_back(row, op, state, deadline_in_s, now)
-        if waiting.by_request:
-            self.serve(now)
+        self.serve(now)
         return self.counts
-
-    def take_back(self, row: Row, fence: int, deadline_in_s: float) -> bool:
-        """See `Lender.take_back`."""
-        waiting, now = self.waiting, self._clock()
-        if waiting.ends <= now:
-            self.settle(now)
-        if (
-            row.fence != fence
-            or not row.lease  # nobody has it, or it is not there any more
-            or row.lapses <= now
-            or row.conversation is not None
-        ):
-            return False
-        if waiting.lines and self._hand_over(row, deadline_in_s, now):
-            return True
-        at = now + deadline_in_s
-        if row.fresh_until < at:
-            at = row.fresh_until
-        self.entries.lay_back(row, at, now)
-        if at < row.queued:
-            self._deadlines.queue(row, at)
-        if waiting.by_request:
-            self.serve(now)
-        return True
-
-    def _hand_over(self, row: Row, deadline_in_s: float, now: float) -> bool:
-        # What is given back goes straight to the earliest waiter, where that is plain to see: the
-        # same as giving it back and serving, less the way to the shelf and from it.
-        waiting, entries = self.waiting, self.entries
-        if len(waiting.lines) > 1 or row.conversation is not None or not self._open:
-            return False
-        (line,) = waiting.lines.values()
-        head, count = line.plain_head(), entries.count
-        if head is None or count["leased"] > self._cap:
-            return False
-        want = head.want
-        if want is not self.plain:
-            if want.conversation is not None:
-                return False
-            self.know(want)
-        version, least = self.version, now + self.wish_s
-        if row.expires < least or (row.pinned if version is None else row.agent_version != version):
-            return False
-        if (count.get("idle") or count.get("ageing")) and entries.free(version, least) is not None:
-            return False  # there is one that waits for room only
-        at, lapses, request = now + deadline_in_s, now + self.ttl_s, head.request
-        if row.fresh_until < at:
-            at = row.fresh_until
-        entries.hand_over(row, at, self.holder, lapses, request, head.place, now)
-        if lapses < row.queued:
-            self._deadlines.queue(row, lapses)
-        waiting.step_up(head, line)
-        head.row, bell = row, head.bell
-        if bell is not None and not bell.done():  # as `_tell` does
-            head.bell = None
-            del waiting.by_request[request]
-            bell.set_result(row)
-        else:
-            self._tell(head)
-        self.counts.waiting = waiting.standing
-        if self.counts.new:  # the leased are as many as before, so there cannot be more
-            self._count_waiting()
-        return True
-
-    def know(self, want: Want) -> None:
-        """Take a want without a conversation apart: mostly it is the same again."""
-        self.plain = want
-        _, self.holder, _, self.version, self.wish_s, self.ttl_s, self.most, self.longest, _ = want
-        self.where = (self.version, self.wish_s)
 
     def _give_back(
         self, row: Row, op: str, state: State, deadline_in_s: float | None, now: float

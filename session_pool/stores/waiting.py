@@ -42,8 +42,6 @@ class Waiter:
 
     __slots__ = ("bell", "line", "patience", "place", "request", "row", "timed", "verdict", "want")
 
-    waits: Final = True  # as a `Standing`
-
     def __init__(self, want: Want, request: str, place: int, bell: Bell | None = None) -> None:
         self.bell = bell
         self.want = want
@@ -97,11 +95,6 @@ class Line:
             late.append(waiter)
         else:
             heappush(self._early, (waiter.place, waiter))
-
-    def plain_head(self) -> Waiter | None:
-        """`head`, where nobody has come back with an earlier number, or left; else None."""
-        late = self._late
-        return late[0] if late and not self._early and late[0] in self._members else None
 
     def head(self) -> Waiter | None:
         """Whose turn is next."""
@@ -173,24 +166,6 @@ class Waiting:
             line = self._conversations[conversation] = Line()
         line.add(waiter)
         self.promote(conversation)
-
-    def stand_behind(self, waiter: Waiter, line: Line) -> None:
-        """`stand`, for who names no conversation, in the line of its wish that is there already."""
-        self.by_request[waiter.request] = waiter
-        self.standing += 1
-        self.wanting += 1
-        waiter.line = line
-        line._members.add(waiter)  # its number is higher than any before
-        line._late.append(waiter)
-
-    def step_up(self, waiter: Waiter, line: Line) -> None:
-        """`step_out`, for the plain head of the line of a wish, who names no conversation."""
-        self.standing -= 1
-        self.wanting -= 1
-        waiter.line = None
-        line._members.remove(line._late.popleft())
-        if not line._members and line.where is not None:
-            del self.lines[line.where]
 
     def step_out(self, waiter: Waiter) -> None:
         """Leave the line, served or not; the next of its conversation moves up."""

@@ -242,10 +242,10 @@ def test_cpython_106940_the_clock_counts_the_machines_sleep(
 ) -> None:
     loop = asyncio.new_event_loop()
     try:
-        clock = clock_of(loop)
         asleep_s = 5000.0
         real = time.clock_gettime
         monkeypatch.setattr(time, "clock_gettime", lambda which: real(which) + asleep_s)
+        clock = clock_of(loop)
         before = loop.time()
         assert clock() - before > 4000
     finally:

@@ -209,10 +209,11 @@ class PoolMachine(RuleBasedStateMachine):
             entry.state in ("idle", "ageing") and entry.expires - now >= desk.terms.min_remaining_s
             for entry in entries
         )
-        for asked in desk.waiting.values():
-            state = own.get(asked.conversation) if asked.conversation is not None else None
+        assert desk.lender is not None
+        for want in desk.lender.wants():
+            state = own.get(want.conversation) if want.conversation is not None else None
             usable = free if state is None else state == "parked"
-            assert not usable or leased >= POLICY.max_leased, (asked, state, leased)
+            assert not usable or leased >= POLICY.max_leased, (want, state, leased)
 
     @invariant()
     def the_remote_saw_nothing_odd(self) -> None:

@@ -7,8 +7,10 @@ answer shows it.
 from __future__ import annotations
 
 from session_pool.model import FOREVER
-from session_pool.stores.counter import Counter
+from session_pool.space import Want
 from session_pool.stores.entries import Entries
+from session_pool.stores.lending import Standing
+from session_pool.stores.loans import Loans
 from session_pool.stores.memory import MemoryStore
 from session_pool.stores.rows import FREE, MEMORIES, Row
 from session_pool.stores.waiting import OWN, Waiter, refusal
@@ -64,10 +66,15 @@ def _audit_entries(entries: Entries, rows: list[Row]) -> None:
     assert remembered == {r.id for kept in entries._memories.values() for r in kept}
 
 
-def _audit_waiting(counter: Counter, rows: list[Row]) -> None:
+def _audit_waiting(counter: Loans, rows: list[Row]) -> None:
     waiting, counts = counter.waiting, counter.counts
     standing = [w for w in waiting.by_request.values() if w.row is None and w.verdict is None]
-    assert waiting.standing == counts.waiting == len(standing)
+    express = _express(counter)
+    assert not (express and waiting.by_request), "they stand in the lines, if anybody does"
+    assert counter._left <= {one.place for one in counter._express}
+    assert [one.place for one in express] == sorted(one.place for one in express)
+    assert waiting.standing == len(standing)
+    assert counts.waiting == len(standing) + len(express)
     for waiter in standing:
         conversation = waiter.want.conversation
         if conversation is None:
@@ -89,13 +96,17 @@ def _audit_waiting(counter: Counter, rows: list[Row]) -> None:
     wanting = sum(_stands(w) not in (None, OWN) for w in standing)
     assert waiting.wanting == wanting
     room = counter._cap - counter.entries.count["leased"]
-    assert counts.new == max(0, min(wanting, room))
+    assert counts.new == max(0, min(wanting + len(express), room))
     assert not waiting.vain
     impatient = [w.patience for w in waiting.by_request.values() if w.patience != FOREVER]
     assert waiting.ends <= min(impatient, default=FOREVER)
     for waiter in waiting.by_request.values():
         if waiter.row is not None and waiter.row.lease == waiter.request:
             assert waiter.row in rows
+
+
+def _express(counter: Loans) -> list[Standing]:
+    return [one for one in counter._express if one.place not in counter._left]
 
 
 def _turn(waiter: Waiter) -> tuple[int, str]:
@@ -106,14 +117,14 @@ def _stands(waiter: Waiter) -> tuple[str | None, float] | None:
     return waiter.line.where if waiter.line is not None else None
 
 
-def _where(waiter: Waiter, counter: Counter) -> tuple[str | None, float] | None:
+def _where(waiter: Waiter, counter: Loans) -> tuple[str | None, float] | None:
     own = counter.entries.own(waiter.want.conversation)
     if own is None:
         return (waiter.want.agent_version, waiter.want.wish_s)
     return OWN if own.state == "parked" else None
 
 
-def _audit_service(counter: Counter, rows: list[Row], now: float) -> None:
+def _audit_service(counter: Loans, rows: list[Row], now: float) -> None:
     """Nobody stands in line for what is there."""
     count = counter.entries.count
     if not counter._open or count["leased"] >= counter._cap:
@@ -125,10 +136,14 @@ def _audit_service(counter: Counter, rows: list[Row], now: float) -> None:
         own = counter.entries.own(waiter.want.conversation)
         assert refusal(waiter.want, own) is None
         assert own is None or own.state != "parked", "its own session is there"
-        assert own is not None or not any(_fits(entry, waiter, now) for entry in free)
+        assert own is not None or not any(_fits(entry, waiter.want, now) for entry in free)
+    want = counter._known
+    for one in _express(counter):
+        assert want is not None
+        assert one.bell.done() or not any(_fits(entry, want, now) for entry in free)
 
 
-def _fits(entry: Row, waiter: Waiter, now: float) -> bool:
-    wanted = waiter.want.agent_version
+def _fits(entry: Row, want: Want, now: float) -> bool:
+    wanted = want.agent_version
     right = not entry.pinned if wanted is None else entry.agent_version == wanted
-    return right and entry.expires >= now + waiter.want.wish_s
+    return right and entry.expires >= now + want.wish_s

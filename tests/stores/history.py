@@ -56,7 +56,7 @@ class History:
 
     def agree(self, theirs: Any, ours: Any, *, asking: str = "") -> None:
         """Compare two answers, and the bells: who has news must hear of it, but for the asker."""
-        assert type(theirs) is type(ours)
+        assert isinstance(theirs, type(ours))  # live counts are counts
         assert _plain(theirs) == _plain(ours)
         self.runner.run(self.engine.hear())
         present = {waiter.request for waiter in self.model.line} - {asking}

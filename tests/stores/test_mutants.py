@@ -17,6 +17,7 @@ from session_pool.stores import counter as counting
 from session_pool.stores import memory as operations
 from session_pool.stores.counter import Counter
 from session_pool.stores.entries import Entries
+from session_pool.stores.loans import Loans
 from session_pool.stores.rows import Hand, Row
 from session_pool.stores.shelf import Shelf
 from session_pool.stores.waiting import Line, Waiter, Waiting
@@ -151,14 +152,7 @@ def cap_is_one_too_many(patch: pytest.MonkeyPatch) -> None:
 
 
 def everybody_in_line_counts_as_new(patch: pytest.MonkeyPatch) -> None:
-    right = Counter.serve
-
-    def wrong(self: Counter, now: float) -> None:
-        right(self, now)
-        room = self._cap - self.entries.count["leased"]
-        self.counts.new = max(0, min(self.waiting.standing, room))
-
-    patch.setattr(Counter, "serve", wrong)
+    patch.setattr(Loans, "wanting", property(lambda self: self.standing))
 
 
 def withdrawn_request_may_come_back(patch: pytest.MonkeyPatch) -> None:
