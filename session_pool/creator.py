@@ -67,12 +67,12 @@ class Creator:
         self._full: set[Desk] = set()
         self._unsent = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._closing = False
+        self._closing = works.loop.create_future()
 
     def attend(self, desk: Desk, counts: Counts) -> None:
         """Start what is missing, given the counts of this moment. Cheap when nothing is."""
         works, noted = self._works, desk.noted
-        if self._closing or desk in self._full:
+        if self._closing.done() or desk in self._full:
             return
         if not noted.open and (works.local or works.clock() < desk.noted_at + HEARSAY_S):
             return
@@ -97,7 +97,7 @@ class Creator:
 
     def missing(self) -> int:
         """How many creations the callers here wait for that there was no room to start (B13)."""
-        return 0 if self._closing else sum(_missing(desk) for desk in self._desks())
+        return 0 if self._closing.done() else sum(_missing(desk) for desk in self._desks())
 
     def look(self) -> None:
         """There is more room than before: start what is missing."""
@@ -106,7 +106,8 @@ class Creator:
 
     async def aclose(self, timeout_s: float) -> None:
         """Start nothing more; let creations in flight end, and record those that do not (B12)."""
-        self._closing = True
+        if not self._closing.done():
+            self._closing.set_result(None)
         tasks = set(self._tasks)
         if tasks and timeout_s > 0:
             await asyncio.wait(tasks, timeout=timeout_s)
@@ -141,8 +142,9 @@ class Creator:
                 while (put := self._claim(desk, counts)) is not None:
                     asked_at = self._works.clock()
                     try:
-                        ask = partial(self._works.store.put, put)
-                        answer = await self._works.again(ask, FOREVER)
+                        answer = await self._works.again(
+                            partial(self._works.store.put, put), FOREVER
+                        )
                     except BaseException:
                         # Whether it is claimed is not known: it may not stay, as nobody starts it.
                         claim = self._claims.begin(desk, put, asked_at)
@@ -152,7 +154,7 @@ class Creator:
                     if not isinstance(answer, Done):
                         continue
                     claim = self._claims.begin(desk, put, asked_at)
-                    if self._closing:
+                    if self._closing.done():
                         await self._drop(claim)
                         return
                     self._start(desk, claim)
@@ -164,8 +166,7 @@ class Creator:
             self._claiming.discard(desk)
 
     async def _read(self, desk: Desk) -> Counts:
-        read = partial(self._works.store.read, desk.key)
-        counts, noted = await self._works.again(read, FOREVER)
+        counts, noted = await self._works.again(partial(self._works.store.read, desk.key), FOREVER)
         desk.take_note(noted, self._works.clock())
         return counts
 
@@ -220,10 +221,11 @@ class Creator:
                     lost_s, sent_at = works.clock() - (sent_at or works.clock()), None
                     claim.sending = False
                     retry_in_s = await self._stumbled(claim, error, attempt, lost_s)
-                    if retry_in_s is None:
+                    if retry_in_s is not None:
+                        await asyncio.wait((self._closing,), timeout=retry_in_s)
+                    if retry_in_s is None or self._closing.done():
                         await self._drop(claim)
                         return None
-                    await asyncio.sleep(retry_in_s)
                     attempt += 1
             sent_at = None
             await self._born(claim, seen, started, batch)
@@ -321,7 +323,7 @@ class Creator:
         elif claim.doubtful:
             await self._claims.afresh(claim)
         counts = await self._read(desk)
-        if self._closing or not desk.noted.open or unwanted(counts, self._target(desk)):
+        if self._closing.done() or not desk.noted.open or unwanted(counts, self._target(desk)):
             self._publish(desk, error, None)
             return None
         hint_s = error.retry_after_s if isinstance(error, RemoteThrottled) else None

@@ -242,8 +242,10 @@ class Lease(Holding):
     def _patience_s(self, timeout: float | None) -> float:
         if timeout is None:
             return self._desk.policy.exchange_timeout_s
-        if not timeout >= 0:  # a NaN is not either
-            raise ConfigError("timeout must not be negative; None is the policy's")
+        if not timeout > 0:  # a NaN is not either
+            raise ConfigError(
+                "timeout must be more than 0: answers take time; None is the policy's"
+            )
         return timeout
 
     @asynccontextmanager

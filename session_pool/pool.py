@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from session_pool import forks
 from session_pool.acquire import Acquires, Acquiring
 from session_pool.agent import Agent, checked
+from session_pool.arguments import check_kinds
 from session_pool.closing import CLOSING, Closing, let_go
 from session_pool.conversation import Conversation, Key
 from session_pool.creator import Creator
@@ -93,6 +94,10 @@ class SessionPool(Acquires, Verbs):
         allow_http: bool = False,
         api: Api | None = None,
     ) -> None:
+        check_kinds(
+            url=url, token=token, auth=auth, store=store, policy=policy, agents=agents,
+            limits=limits, sole_owner=sole_owner, allow_http=allow_http,
+        )  # fmt: skip
         if auth is None:
             if token is None:
                 raise ConfigError(
