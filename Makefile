@@ -15,6 +15,9 @@ help: ## list the targets
 $(READY): WANTED := dev
 $(DEMO): WANTED := cli
 $(READY) $(DEMO): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Python 3.11 or later is needed, and $(PYTHON) is something else;" \
+			"try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@if command -v uv >/dev/null 2>&1; then \
 		uv venv -q --allow-existing --python $(PYTHON) $(VENV) && \
 		uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[$(WANTED)]'; \

@@ -310,6 +310,8 @@ class Acquires:
             AcquireTimeout: nothing in time; it says where the time went and what was in the way.
             TooManyWaiting: the line is full.
             AgentUnavailable, AuthError: a session would have to be created, and cannot be.
+            PoolPaused: the agent is paused or drained.
+            StoreUnavailable: the store was away until the end of the timeout.
             AlreadyHeld: this task holds that conversation's lease already.
             VersionConflict: the conversation's session has another version.
             PoolClosed: the pool is not open, or belongs to another loop or process.

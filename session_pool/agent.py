@@ -28,18 +28,9 @@ class Agent:
 
     def __post_init__(self) -> None:
         check_agent_rid(self.rid)
-        if self.policy is not None:
-            of_kind("policy", self.policy, AgentPolicy)
-
-
-def of_kind(name: str, given: object, kind: type) -> None:
-    """Refuse an argument of another kind by name, before something fails on it later.
-
-    Raises:
-        ConfigError: it is not.
-    """
-    if not isinstance(given, kind):
-        raise ConfigError(f"{name}: must be of type {kind.__name__}, not {type(given).__name__}")
+        given: object = self.policy
+        if given is not None and not isinstance(given, AgentPolicy):
+            raise ConfigError(f"policy: must be an AgentPolicy(…), not a {type(given).__name__}")
 
 
 def checked(agents: Mapping[str, Agent]) -> dict[str, Agent]:
@@ -48,7 +39,6 @@ def checked(agents: Mapping[str, Agent]) -> dict[str, Agent]:
     Raises:
         ConfigError: something else stands for an agent, or one is listed twice with two policies.
     """
-    of_kind("agents", agents, Mapping)
     rids: dict[str, str] = {}
     for name, agent in agents.items():
         if not isinstance(agent, Agent):

@@ -251,7 +251,7 @@ class ReplyStream:
 
 
 def _checked(timeout: float | None) -> float | None:
-    return None if timeout is None else seconds(timeout, "timeout", NO_TIMEOUT)
+    return None if timeout is None else seconds(timeout, "timeout", NO_TIMEOUT, more_than_0=True)
 
 
 def _context(lease: Lease) -> Context:

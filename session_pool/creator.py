@@ -68,13 +68,13 @@ class Creator:
         self._short: set[Desk] = set()  # those that may lack something, of however many agents
         self._unsent = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._closing = False
+        self._closing = works.loop.create_future()
 
     def attend(self, desk: Desk, counts: Counts) -> None:
         """Start what is missing, given the counts of this moment. Cheap when nothing is."""
         works, noted = self._works, desk.noted
         self._short.add(desk)
-        if self._closing or desk in self._full:
+        if self._closing.done() or desk in self._full:
             return
         if not noted.open and (works.local or works.clock() < desk.noted_at + HEARSAY_S):
             return
@@ -100,7 +100,7 @@ class Creator:
     def missing(self) -> tuple[int, int]:
         """How many creations there was no room to start (B13): for callers here, for warmth."""
         missing = lacking = 0
-        for desk in () if self._closing else tuple(self._short):
+        for desk in () if self._closing.done() else tuple(self._short):
             callers, warmth = desk.missing(), desk.lacking(self._target(desk))
             missing, lacking = missing + callers, lacking + warmth
             if not (callers or warmth):
@@ -114,7 +114,8 @@ class Creator:
 
     async def aclose(self, timeout_s: float) -> None:
         """Start nothing more; let creations in flight end, and record those that do not (B12)."""
-        self._closing = True
+        if not self._closing.done():
+            self._closing.set_result(None)
         tasks = set(self._tasks)
         if tasks and timeout_s > 0:
             await asyncio.wait(tasks, timeout=timeout_s)
@@ -149,8 +150,9 @@ class Creator:
                 while (put := self._claim(desk, counts)) is not None:
                     asked_at = self._works.clock()
                     try:
-                        ask = partial(self._works.store.put, put)
-                        answer = await self._works.again(ask, FOREVER)
+                        answer = await self._works.again(
+                            partial(self._works.store.put, put), FOREVER
+                        )
                     except BaseException:
                         # Whether it is claimed is not known: it may not stay, as nobody starts it.
                         claim = self._claims.begin(desk, put, asked_at)
@@ -160,7 +162,7 @@ class Creator:
                     if not isinstance(answer, Done):
                         continue
                     claim = self._claims.begin(desk, put, asked_at)
-                    if self._closing:
+                    if self._closing.done():
                         await self._drop(claim)
                         return
                     self._start(desk, claim)
@@ -173,8 +175,7 @@ class Creator:
             self._claiming.discard(desk)
 
     async def _read(self, desk: Desk) -> Counts:
-        read = partial(self._works.store.read, desk.key)
-        counts, noted = await self._works.again(read, FOREVER)
+        counts, noted = await self._works.again(partial(self._works.store.read, desk.key), FOREVER)
         desk.take_note(noted, self._works.clock())
         return counts
 
@@ -213,8 +214,7 @@ class Creator:
             except SessionPoolError:
                 raise
             except Exception as error:  # of an api of the user's own; it must not keep its place
-                kind = type(error).__name__
-                raise RemoteMalformed(f"create_session: the api raised {kind}") from error
+                raise RemoteMalformed(f"create_session: {type(error).__name__}") from error
 
         try:
             while True:
@@ -224,8 +224,7 @@ class Creator:
                     break
                 except (PoolClosed, PoolPaused, _GivenUpError, StoreUnavailable):
                     sent_at = None
-                    await self._drop(claim)
-                    return None
+                    return await self._drop(claim)
                 except (AgentUnavailable, AuthError) as error:
                     sent_at = None
                     return await self._failed(claim, error)
@@ -236,10 +235,11 @@ class Creator:
                     lost_s, sent_at = works.clock() - (sent_at or works.clock()), None
                     claim.sending = False
                     retry_in_s = await self._stumbled(claim, error, attempt, lost_s)
-                    if retry_in_s is None:
+                    if retry_in_s is not None:
+                        await asyncio.wait((self._closing,), timeout=retry_in_s)
+                    if retry_in_s is None or self._closing.done():
                         await self._drop(claim)
                         return None
-                    await asyncio.sleep(retry_in_s)
                     attempt += 1
             sent_at = None
             await self._born(claim, seen, started, batch)
@@ -337,7 +337,7 @@ class Creator:
         elif claim.doubtful:
             await self._claims.afresh(claim)
         counts = await self._read(desk)
-        if self._closing or not desk.noted.open or unwanted(counts, self._target(desk)):
+        if self._closing.done() or not desk.noted.open or unwanted(counts, self._target(desk)):
             self._publish(desk, error, None)
             return None
         hint_s = error.retry_after_s if isinstance(error, RemoteThrottled) else None

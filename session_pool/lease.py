@@ -248,7 +248,7 @@ class Lease(Holding):
     def _patience_s(self, timeout: float | None) -> float:
         if timeout is None:
             return self._desk.policy.exchange_timeout_s
-        return seconds(timeout, "timeout", NO_TIMEOUT)
+        return seconds(timeout, "timeout", NO_TIMEOUT, more_than_0=True)
 
     @asynccontextmanager
     async def _speaking(self, said: Said, until: float) -> AsyncIterator[Speaker]:

@@ -1,8 +1,8 @@
 """An operator's desk: orders and a look at a shared pool, from a process that is none of its fleet.
 
-It has the verbs of a pool and no work of its own: it creates nothing, looks after nothing that
-falls due, takes no part of the request limits, and asks the stack for nothing. What an order leaves
-to be done, such as deleting what was retired, the pools on the store do.
+It has the verbs of a pool and no work of its own: it creates nothing, not even the store, looks
+after nothing that falls due, takes no part of the request limits, and asks the stack for nothing.
+What an order leaves to be done, such as deleting what was retired, the pools on the store do.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Office(Verbs):
         settings, host = self._settings, host_of(self._settings.url)
         loop = self._door.loop = asyncio.get_running_loop()
         clock = clock_of(loop)
-        store = open_store(settings.store, clock=clock, realm=host)
+        store = open_store(settings.store, clock=clock, realm=host, begin=False)
         if isinstance(store, LocalStore):
             raise ConfigError(UNREACHABLE)
         paced = Paced(self._api, Budget(preset_for(self._auth)))  # never asked

@@ -10,13 +10,14 @@ from typing import SupportsFloat
 from session_pool.errors import ConfigError
 
 
-def seconds(given: object, name: str, hint: str = "") -> float:
+def seconds(given: object, name: str, hint: str = "", *, more_than_0: bool = False) -> float:
     """Seconds that somebody may wait, or wish for.
 
     Args:
         given: a number, 0 or more; infinity is for ever.
         name: of the argument, for the message.
         hint: what else could be meant, for the message.
+        more_than_0: no time at all cannot be meant.
 
     Raises:
         ConfigError: no number, a negative one, not a number (NaN), or one beyond all floats.
@@ -31,6 +32,8 @@ def seconds(given: object, name: str, hint: str = "") -> float:
         raise ConfigError(f"{name} is too large a number of seconds{hint}") from None
     if not value >= 0:  # a NaN is not either
         raise ConfigError(f"{name} must not be negative{hint}")
+    if more_than_0 and value == 0:
+        raise ConfigError(f"{name} must be more than 0: answers take time{hint}")
     return value
 
 

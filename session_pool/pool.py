@@ -16,7 +16,8 @@ from typing import Any, Self
 
 from session_pool import forks
 from session_pool.acquire import Acquires, Acquiring
-from session_pool.agent import Agent, checked, of_kind
+from session_pool.agent import Agent, checked
+from session_pool.arguments import check_kinds
 from session_pool.closing import CLOSING, Closing, let_go
 from session_pool.conversation import Conversation, Key
 from session_pool.creator import Creator
@@ -94,6 +95,10 @@ class SessionPool(Acquires, Verbs):
         allow_http: bool = False,
         api: Api | None = None,
     ) -> None:
+        check_kinds(
+            url=url, token=token, auth=auth, store=store, policy=policy, agents=agents,
+            limits=limits, sole_owner=sole_owner, allow_http=allow_http,
+        )  # fmt: skip
         if auth is None:
             if token is None:
                 raise ConfigError(
@@ -109,11 +114,7 @@ class SessionPool(Acquires, Verbs):
         self._policy = policy or AgentPolicy()
         self._agents = checked(agents or {})
         self._sole_owner = sole_owner
-        limits = limits or RequestLimits()
-        of_kind("policy", self._policy, AgentPolicy)
-        of_kind("limits", limits, RequestLimits)
-        of_kind("auth", auth, Auth)
-        asked = limits.model_dump(exclude_none=True)
+        asked = (limits or RequestLimits()).model_dump(exclude_none=True)
         self._limits = preset_for(auth)._replace(**asked)
         self._bus = Bus()
         self._door = Door("the pool is not open; use `async with`, or await pool.open()")

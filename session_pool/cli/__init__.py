@@ -20,6 +20,9 @@ def main() -> None:
     with 128 + n where signal n ended the command. `lease` exits as what it ran did.
     """
     try:
+        from session_pool.cli import streams
+
+        streams.prepare()
         from session_pool.cli.app import run
 
         code = run()

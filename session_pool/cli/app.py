@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import secrets
 import signal
 import sys
@@ -18,7 +17,7 @@ from typing import Annotated, Final, cast
 import typer
 
 from session_pool import ConfigError, SessionPoolError
-from session_pool.cli import checking, emulate, leasing, orders
+from session_pool.cli import checking, emulate, leasing, orders, streams
 from session_pool.cli import demo as demonstration
 from session_pool.cli.screen import SilentScreen, screen_for
 from session_pool.cli.stopping import stopping
@@ -45,6 +44,15 @@ _USAGE: Final = cast(
 def run() -> int:
     """Run the command line, and say which code to exit with."""
     try:
+        return streams.finish(_run())
+    except BrokenPipeError:  # who read the output has gone; there is nobody to complain to
+        return streams.finish(1)
+    except streams.Unwritable as error:
+        return streams.finish(_tell(str(error), 1))
+
+
+def _run() -> int:
+    try:
         return int(app(prog_name="session-pool", standalone_mode=False) or 0)
     except _USAGE as error:
         told = error.format_message() if hasattr(error, "format_message") else str(error)
@@ -57,15 +65,10 @@ def run() -> int:
         return _tell(str(error), error.code)
     except typer.Abort:
         return 130
-    except BrokenPipeError:
-        # Who read the output has gone; nor is there anybody to complain to when Python flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
 
 
 def _tell(message: str, code: int) -> int:
-    line = " ".join(message.split())
-    print(f"session-pool: {line}", file=sys.stderr)
+    streams.tell(f"session-pool: {' '.join(message.split())}")
     return code
 
 
@@ -119,6 +122,7 @@ def demo(
         float | None,
         typer.Option(
             min=1,
+            max=86400,
             metavar="S",
             help="A session's life after its last exchange; 6, or less where the demo is short.",
             show_default=False,
@@ -232,11 +236,10 @@ def emulator(
 async def _emulator(server: Emulator, listen: str, *, as_json: bool) -> int:
     with stopping() as stop:
         try:
-            await emulate.serve(server, stop, as_json=as_json)
-        except BrokenPipeError:
-            raise
+            await server.start()
         except OSError as error:
             raise Failed(emulate.refusal(listen, error)) from error
+        await emulate.serve(server, stop, as_json=as_json)
         # Asked to end by a service manager is an end as any other; Ctrl-C is told to the shell.
         return 130 if stop.signal == signal.SIGINT else 0
 
@@ -303,7 +306,8 @@ def lease(
     environment, passes signals on to it, and gives the session back when it
     ends. The exit code is the command's: 128 + n if signal n ended it, 127 if
     there is no such command, 126 if it may not be run. If the lease is lost
-    meanwhile the command is terminated, and the exit code is 1.
+    meanwhile the command is terminated, and the exit code is 1. If this is
+    killed (kill -9), so is the command, on Linux; what it started lives on.
 
     Without a command: prints the session's RID and holds the lease until end
     of input (Ctrl-D) or a signal.

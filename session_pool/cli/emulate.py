@@ -76,21 +76,30 @@ def _wanted(hint: Any) -> str:
 
 
 async def serve(emulator: Emulator, stop: Stop, *, as_json: bool) -> None:
-    """Start, say how to reach it, and serve until told to stop.
+    """Say how to reach it, and serve until told to stop.
 
-    Raises:
-        OSError: the address cannot be had.
+    Args:
+        emulator: started; it is closed in the end.
+        stop: where the request to end comes in.
+        as_json: for programs.
     """
-    await emulator.start()
     async with aclosing(emulator):
         print(json.dumps(facts(emulator)) if as_json else "\n".join(hello(emulator)), flush=True)
         await stop.wait()
 
 
+def reachable(url: str) -> str:
+    """Where to go for what listens there; what listens everywhere does so on loopback, too."""
+    for every, one in (("http://0.0.0.0:", "http://127.0.0.1:"), ("http://[::]:", "http://[::1]:")):
+        if url.startswith(every):
+            return one + url.removeprefix(every)
+    return url
+
+
 def facts(emulator: Emulator) -> dict[str, Any]:
     """What a client needs to know, as `--json` prints it."""
     return {
-        "url": emulator.url,
+        "url": reachable(emulator.url),
         "token": emulator.token,
         "agent_rid": emulator.agent_rid,
         "client_id": emulator.client_id,
@@ -101,7 +110,7 @@ def facts(emulator: Emulator) -> dict[str, Any]:
 
 def hello(emulator: Emulator) -> list[str]:
     """The same for people: lines to paste into another shell."""
-    url, token = emulator.url, emulator.token
+    url, token = reachable(emulator.url), emulator.token
     base, curl = url, "curl -sS"
     if url.startswith("unix://"):
         base, curl = "http://localhost", f"curl -sS --unix-socket {url.removeprefix('unix://')}"

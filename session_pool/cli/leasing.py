@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from session_pool import ConfigError, Lease, SessionPool, SessionPoolError
 from session_pool.cli.stopping import AND_HANGUP, Stop, stopping
+from session_pool.cli.tying import tie
 from session_pool.cli.words import Failed, refused
 from session_pool.config import Settings
 from session_pool.events import CreationFailed
@@ -202,7 +203,9 @@ async def run(held: Lease, words: Sequence[str], stop: Stop, *, grace_s: float =
         Failed: it could not be started, or the lease was lost.
     """
     try:
-        child = await asyncio.create_subprocess_exec(*words, env=environment(held))
+        child = await asyncio.create_subprocess_exec(
+            *words, env=environment(held), preexec_fn=tie()
+        )
     except OSError as error:
         await held.release(unused=True)  # nobody but us has read the RID
         code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE

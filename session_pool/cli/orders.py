@@ -17,6 +17,7 @@ import typer
 
 from session_pool import ConfigError, SessionPool, SessionPoolError
 from session_pool.cli import standing
+from session_pool.cli.screen import can_move
 from session_pool.cli.stopping import Stop, stopping
 from session_pool.cli.words import Config, Failed, Json, Store, Url, Wrong, refused
 from session_pool.config import Settings, load
@@ -312,7 +313,7 @@ def _print(
         text = json.dumps(standing.as_json(settings.store, told), indent=indent)
     else:
         text = standing.table(told)
-        if watch and sys.stdout.isatty():
+        if watch and can_move(sys.stdout):
             text = _CLEAR + text
         elif again:
             text = "\n" + text

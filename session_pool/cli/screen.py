@@ -81,10 +81,14 @@ class Screen(Protocol):
 
 def screen_for(out: TextIO, environ: Mapping[str, str] = os.environ) -> Screen:
     """The screen that fits: live on a terminal, unless NO_COLOR or CI is set."""
-    dumb = environ.get("TERM") in ("dumb", "")
-    if out.isatty() and not dumb and not environ.get("NO_COLOR") and not environ.get("CI"):
+    if can_move(out, environ) and not environ.get("NO_COLOR") and not environ.get("CI"):
         return LiveScreen(Console(file=out))
     return PlainScreen(out)
+
+
+def can_move(out: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether what was printed there can be replaced: on a terminal that is not dumb."""
+    return out.isatty() and environ.get("TERM") not in ("dumb", "")
 
 
 class SilentScreen:

@@ -7,13 +7,20 @@ defaults has been verified on a real stack. This room is data; it decides nothin
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from math import inf
+from math import isfinite
 from typing import Any, Final, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from .errors import ERRORS
+from .operations import OPERATIONS
 
 Status = Literal["documented", "inferred", "unknown", "knob"]
 """documented: some page says so. inferred: our reading. unknown: nobody says. knob: for tests."""
+
+
+EXTENDING: Final = frozenset(
+    ("exchange", *(one.name for one in OPERATIONS if "{session_rid}" in one.path))
+)
+"""What may extend a session's life: a whole exchange, or the use of it in any other way."""
 
 
 def _knob(default: Any, section: str, status: Status, meaning: str) -> Any:
@@ -27,7 +34,7 @@ class EmulatorSettings:
     """All settings; each is a keyword of `Emulator`. Verified on a real stack: none of them.
 
     Raises:
-        ValueError: a negative duration or count, an unknown mode, or an unknown error name.
+        ValueError: a value that cannot be meant; it names the field and says what would do.
     """
 
     # --- life of a session (contract 6.2, 6.3)
@@ -140,6 +147,10 @@ class EmulatorSettings:
         hints = get_type_hints(type(self))
         for one in fields(self):
             _check(one.name, getattr(self, one.name), hints[one.name])
+        for op in self.extended_by:
+            if op not in EXTENDING:
+                known = ", ".join(sorted(EXTENDING))
+                raise ValueError(f"extended_by: unknown operation {op!r}; known are {known}")
         if self.expired_error not in ERRORS:
             raise ValueError(f"expired_error: unknown error name {self.expired_error!r}")
         if self.latency_jitter > 1:
@@ -152,18 +163,50 @@ _SIGNED: Final = frozenset({"expiry_error_s", "clock_offset_s"})
 _POSITIVE: Final = frozenset({"stream_chunk_bytes", "max_page_size", "calls_kept"})
 
 
+_KINDS: Final[dict[Any, str]] = {
+    float: "a number",
+    int: "a whole number",
+    bool: "True or False",
+    str: "a text",
+    tuple: "a tuple of names",
+    type(None): "None",
+}
+
+
 def _check(name: str, value: Any, hint: Any) -> None:
     """Refuse a value that cannot be meant, by the name of its field."""
-    if get_origin(hint) is Literal and value not in get_args(hint):
-        choices = ", ".join(repr(choice) for choice in get_args(hint))
-        raise ValueError(f"{name}: {value!r} is none of {choices}")
+    if not _fits(value, hint):
+        verb = "none of" if get_origin(hint) is Literal else "not"
+        raise ValueError(f"{name}: {value!r} is {verb} {_wanted(hint)}")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     least = 1 if name in _POSITIVE else 0
     if name not in _SIGNED and not value >= least:
         raise ValueError(f"{name}: {value!r} is less than {least}")
-    if name != "lifetime_s" and abs(value) == inf:
+    if name != "lifetime_s" and not isfinite(value):
         raise ValueError(f"{name}: must be finite")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = get_origin(hint)
+    if origin is Literal:
+        return value in get_args(hint)
+    if origin is tuple:
+        return isinstance(value, tuple | list)
+    if origin is not None:
+        return any(_fits(value, choice) for choice in get_args(hint))
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, int | float if hint is float else hint)
+
+
+def _wanted(hint: Any) -> str:
+    origin = get_origin(hint)
+    if origin is Literal:
+        return ", ".join(repr(choice) for choice in get_args(hint))
+    if origin is None or origin is tuple:
+        return _KINDS[origin or hint]
+    return " or ".join(_wanted(choice) for choice in get_args(hint))
 
 
 class SettingRow(NamedTuple):

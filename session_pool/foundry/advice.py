@@ -50,6 +50,7 @@ ADVICE: Final[dict[str, str]] = {
     "Default:Unauthorized": "the token is refused; give a valid one",
     "FunctionLocatorNotFound": _FUNCTION,
     "InvalidAgentVersion": _VERSION,
+    "InvalidJson": _PARAMETER,
     "InvalidPageSize": _PAGE,
     "InvalidPageToken": _PAGE,
     "InvalidParameter": _PARAMETER,

@@ -45,7 +45,6 @@ PostForm = Callable[[Mapping[str, str], float], Awaitable[bytes]]
 `translate.of_token_answer` or `of_exception`."""
 
 
-@runtime_checkable
 class Auth(Protocol):
     """Whose token the requests carry. Anything with these two will do."""
 

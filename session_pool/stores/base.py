@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, Protocol, runtime_checkable
 
+from session_pool.errors import ConfigError
 from session_pool.model import Counts, Entry, PoolKey, State
 from session_pool.space import (
     Done,
@@ -42,6 +43,19 @@ EPOCH: Final = "epoch"
 def within(namespace: str, realm: str) -> str:
     """The part of a store that is one realm's, of all that share the namespace."""
     return f"{namespace}@{realm}" if realm else namespace
+
+
+def unbegun(where: str, what: str) -> ConfigError:
+    """What somebody is told who looks at a store that no pool has begun.
+
+    Args:
+        where: the place, as it may be told to anybody.
+        what: of what there is none.
+    """
+    return ConfigError(
+        f"store: no pool has used {where} yet: there is no {what}; check the store's URL and the "
+        "stack's, or start a pool there first"
+    )
 
 
 class Store(Protocol):

@@ -133,7 +133,7 @@ class Counter(Serving):
             why = "note"
         elif patience_s <= 0:
             why = "empty"
-        elif waiting.standing > self._max_waiting and not known:
+        elif self.standing > self._max_waiting and not known:
             why = "full"
         need = self._need(conversation)
         if why is not None:

@@ -96,10 +96,10 @@ class Lender(Protocol):
         A free session is leased as by a take. Where there is none, the request stands in line as
         by a take, but has a bell of its own: what it is granted in line is put into the bell at
         the hand-over, and counts as fetched then, but that the caps stay those of who asked last;
-        `withdraw_nowait` undoes it like a hit's. On
-        news the bell is rung with None, and from then on it is a request like any other: it asks
-        again by a take, and is told by the doorbells. A bell that was done already, since its
-        waiter's time is up or it is leaving, is left alone, and the request likewise.
+        `leave` undoes it like a hit's. On news the bell is rung with None, and from then on it is a
+        request like any other: it asks again by a take, and is told by the doorbells. A bell that
+        was done already, since its waiter's time is up or it is leaving, is left alone, and the
+        request likewise.
 
         Args:
             want: what fits; without a conversation.

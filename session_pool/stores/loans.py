@@ -1,9 +1,9 @@
 """The short ways of one key of the memory store, for who asks for nothing in particular; `lending`.
 
-Most who wait want the like, so they stand in a plain queue, the express, for as long as nobody
-stands in line for anything else. Then what is given back goes straight to its head, and nothing has
-to be looked up. Where anything is not as plain as that, the express is poured into the lines, and
-its waiters are like any others.
+Most who wait want the like, so they stand in a plain queue, the express, for as long as nobody else
+stands where he can be served. Then what is given back goes straight to its head, and nothing has to
+be looked up. As soon as anybody does, the express is poured into the lines, and its waiters are
+like any others.
 
 Each step is one of `counter`, `entries` or `shelf`, written out in place, since in Python a call
 costs as much as what it does. So this room alone reaches into those; a test lives the same
@@ -43,7 +43,7 @@ class Loans(Counter):
     ) -> None:
         super().__init__(key, rows, deadlines, bells)
         self._clock = clock
-        # While anybody stands here, nobody does in `waiting`, and all want `_known`.
+        # While anybody stands here, there are no `waiting.lines`, and all want `_known`.
         self._express: deque[Standing] = deque()
         self._left: set[int] = set()  # the places of those in it who wait no more
         # The want that was asked for last, taken apart: mostly it is the same again.
@@ -61,8 +61,13 @@ class Loans(Counter):
         if want is not self._known:
             self._know(want)
         express, leases, most = self._express, self.entries.leases, self._most
-        if self.waiting.by_request or note_version != self.note_version or not self._open:
+        if note_version != self.note_version or not self._open:
             return None
+        waiting = self.waiting
+        if waiting.by_request and (most != self._cap or waiting.ends != FOREVER):
+            return None
+        if waiting.lines:
+            return self._lend_in_line(want, request, make_bell)
         if not express:
             self._cap = most
             if len(leases) < most:
@@ -95,12 +100,34 @@ class Loans(Counter):
                     if lapses < row.queued:
                         self._deadlines.queue(row, lapses)
                     return row
-        if len(express) >= self._longest and self.standing >= self._longest:
+        elif most != self._cap:
+            return None
+        longest = self._longest
+        if len(express) + waiting.standing >= longest and self.standing >= longest:
             return None
         self._place = place = self._place + 1
         standing = request, place, make_bell(), len(leases) < most
         express.append(standing)
         return standing
+
+    def _lend_in_line(
+        self, want: Want, request: str, make_bell: Callable[[], Bell]
+    ) -> Row | Standing | None:
+        entries, waiting, now = self.entries, self.waiting, self._clock()
+        room = len(entries.leases) < self._most
+        if room and (self._version, self._wish_s) not in waiting.lines:
+            # Nobody waits for the like, so it may have whatever fits it.
+            row = entries.free(self._version, now + self._wish_s)
+            if row is not None:
+                self._place += 1
+                self._lease(row, want, request, self._place, now)
+                return row
+        if self.standing >= self._longest:
+            return None
+        self._place += 1
+        waiter = Waiter(want, request, self._place, make_bell())
+        waiting.stand(waiter)
+        return request, waiter.place, waiter.bell, room
 
     def take_back(self, row: Row, request: str, deadline_in_s: float) -> TakenBack:
         """See `Lender.take_back`."""
@@ -167,7 +194,7 @@ class Loans(Counter):
 
     def wants(self) -> Iterator[Want]:
         """See `Lender.wants`."""
-        if self._known is not None:  # one of these two is empty
+        if self._known is not None:
             yield from repeat(self._known, len(self._express) - len(self._left))
         for waiter in self.waiting.by_request.values():
             if waiter.row is None and waiter.verdict is None:
@@ -209,13 +236,17 @@ class Loans(Counter):
         instead: Put | None,
     ) -> Grant | Ticket | Refusal:
         """See `Store.take`."""
-        if self._express:
+        if self._express and want.conversation is None:  # it may be one of those
             self._pour()
-        return super().take(want, request, now, patience_s, note_version, place, instead)
+        answer = super().take(want, request, now, patience_s, note_version, place, instead)
+        if self._express and self.waiting.lines:
+            self._pour()
+        return answer
 
     def withdraw(self, request: str, now: float) -> Counts:
         """See `Store.withdraw`."""
-        self._pour()
+        if request not in self.waiting.by_request and request not in self.entries.leases:
+            self._pour()
         return super().withdraw(request, now)
 
     def register(self, holder: str, held: Held, ttl_s: float, now: float) -> Entry | None:
@@ -231,6 +262,8 @@ class Loans(Counter):
     def serve(self, now: float) -> None:
         """Grant what can be granted, the earliest first."""
         express, left, entries = self._express, self._left, self.entries
+        if self.waiting.lines:
+            self._pour()
         while express and self._open and len(entries.leases) < self._cap:
             request, place, bell, _ = express[0]
             if place in left:

@@ -1,7 +1,8 @@
 """From a URL to a store: the one place that knows which engines there are.
 
-An engine is a module with `from_url(url, *, clock, realm) -> Store`, and `migrate(url) -> str`
-where it has a schema. It is imported, and with it its driver, only when it is asked for.
+An engine is a module with `from_url(url, *, clock, realm, begin) -> Store`, and
+`migrate(url) -> str` where it has a schema. It is imported, and with it its driver, only when it is
+asked for.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ _ENGINES: Final = {
 KNOWN: Final = "memory://, sqlite:///path, redis://, rediss:// or postgresql://"
 
 
-def open_store(url: str, *, clock: Callable[[], float], realm: str = "") -> Store:
+def open_store(
+    url: str, *, clock: Callable[[], float], realm: str = "", begin: bool = True
+) -> Store:
     """Make the store that a URL names; `await store.open()` connects it.
 
     Args:
@@ -43,6 +46,8 @@ def open_store(url: str, *, clock: Callable[[], float], realm: str = "") -> Stor
         clock: seconds, for engines that live in this process.
         realm: for whom upkeep is done, a stack's host: a part of the namespace of its own, so that
             pools of several stacks on one URL never claim what only the other can look after.
+        begin: a store is begun where there is none; if not, opening it raises ConfigError there,
+            and leaves nothing behind.
 
     Raises:
         ConfigError: the URL names no engine, or has parts that mean nothing, or its driver is not
@@ -50,7 +55,7 @@ def open_store(url: str, *, clock: Callable[[], float], realm: str = "") -> Stor
     """
     parts = _parts(url)
     if parts.scheme != "memory":
-        return cast("Store", _engine(url).from_url(url, clock=clock, realm=realm))
+        return cast("Store", _engine(url).from_url(url, clock=clock, realm=realm, begin=begin))
     unknown = sorted(set(parse_qs(parts.query, keep_blank_values=True)) - {"namespace"})
     if parts.netloc or parts.path.strip("/") or unknown or parts.fragment:
         raise ConfigError(
@@ -96,7 +101,8 @@ def _engine(url: str) -> ModuleType:
     scheme = _parts(url).scheme
     engine = _ENGINES.get(scheme)
     if engine is None:
-        raise ConfigError(f"store: {scheme or 'a text without ://'!r} is no engine; use {KNOWN}")
+        named = repr(scheme) if scheme else "a text without ://"
+        raise ConfigError(f"store: {named} is no engine; use {KNOWN}")
     try:
         return import_module(engine.module)
     except ModuleNotFoundError as error:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from session_pool.cli.emulate import setting
+from session_pool.cli.emulate import reachable, setting
 from session_pool.emulator import KINDS, EmulatorSettings
 from tests.cli.conftest import Said
 from tests.cli.processes import PATIENCE_S, interrupt, read_until, run, started
@@ -67,6 +67,20 @@ def test_people_get_lines_to_paste() -> None:
     assert words[-1].startswith(f"{url}/api/v2/aipAgents/agents/ri.aip-agents..agent.")
 
 
+@pytest.mark.parametrize(
+    ("listens", "told"),
+    [
+        ("http://0.0.0.0:8760", "http://127.0.0.1:8760"),
+        ("http://[::]:8760", "http://[::1]:8760"),
+        ("http://127.0.0.1:8760", "http://127.0.0.1:8760"),
+        ("http://10.0.0.0:8760", "http://10.0.0.0:8760"),
+        ("unix:///run/0.0.0.0", "unix:///run/0.0.0.0"),
+    ],
+)
+def test_what_listens_everywhere_is_told_by_an_address_to_go_to(listens: str, told: str) -> None:
+    assert reachable(listens) == told
+
+
 def test_faults_and_settings_are_in_force() -> None:
     options = ("--fault", "create:1:AgentNotFound", "--set", "any_agent=no")
     latency = ("--create-latency-s", "0", "--set", "fresh_title=Fresh")
@@ -112,6 +126,8 @@ def test_an_address_in_use_is_one_line_and_exit_code_1() -> None:
         (("--set", "on_disconnect=perhaps"), "not one of finish, abandon"),
         (("--set", "on_disconnect"), "write on_disconnect=VALUE"),
         (("--set", "latency_s=-1"), "latency_s: -1.0 is less than 0"),
+        (("--set", "extended_by=exchange,gett"), "extended_by: unknown operation 'gett'"),
+        (("--set", "clock_offset_s=nan"), "clock_offset_s: must be finite"),
         (("--lifetime-s", "-1"), "lifetime_s: -1.0 is less than 0"),
         (("--lifetime-s", "soon"), "'--lifetime-s'"),
         (("--sed", "1"), "No such option"),

@@ -100,6 +100,7 @@ def test_help_has_an_example_and_fits_80_columns(said: Said, words: tuple[str, .
         ("check", "a.toml", "b.toml"),
         ("migrate", "--stor", "memory://"),
         ("demo", "--fault", "create"),
+        ("demo", "--lifetime-s", "1e99"),
     ],
     ids=" ".join,
 )

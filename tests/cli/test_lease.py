@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -107,6 +108,17 @@ def test_a_command_that_dies_of_a_signal_is_128_and_its_number(stack: Env) -> No
         process.terminate()
         assert process.wait(PATIENCE_S) == 143
     assert run("lease", AGENT, "--", "sh", "-c", "kill -9 $$", env=stack).returncode == 137
+
+
+if sys.platform == "linux":  # elsewhere the kernel cannot be asked for it
+
+    def test_a_command_does_not_outlive_a_holder_that_is_killed(stack: Env) -> None:
+        stubborn = 'trap "" TERM HUP INT; echo $$; exec sleep 60'
+        with started("lease", AGENT, "--", "sh", "-c", stubborn, env=stack) as process:
+            end = os.pidfd_open(int(read_until(process, "")[0]))
+            process.kill()
+            assert select.select([end], [], [], PATIENCE_S)[0]
+            os.close(end)
 
 
 def test_ctrl_c_reaches_a_command_once(stack: Env) -> None:

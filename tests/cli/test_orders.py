@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import pytest
 
 from session_pool.cli.standing import table
 from session_pool.office import Standing
+from session_pool.stores.open import open_store
 from session_pool.telemetry import PoolStats
 from tests.cli.conftest import Said
 from tests.cli.processes import PATIENCE_S, interrupt, read_until, started
@@ -65,6 +67,25 @@ def there(stack: Env, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Env:
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     return env
+
+
+def begin(folder: Path, stack: str) -> None:
+    """A pool of this stack has been there, and has gone."""
+
+    async def come_and_go() -> None:
+        at = f"sqlite:///{folder}/pool.db"
+        store = open_store(at, clock=time.monotonic, realm=stack.partition("://")[2])
+        await store.open()
+        await store.aclose()
+
+    asyncio.run(come_and_go())
+
+
+@pytest.fixture
+def begun(there: Env, tmp_path: Path) -> Env:
+    """The same, once a pool has been there."""
+    begin(tmp_path, there["FOUNDRY_HOSTNAME"])
+    return there
 
 
 @contextmanager
@@ -125,7 +146,7 @@ def test_status_shows_what_all_processes_do(said: Said, there: Env, tmp_path: Pa
     assert json.loads(said("status", "--json")[1])["store"] == f"sqlite:///{tmp_path}/pool.db"
 
 
-def test_a_look_changes_nothing(said: Said, there: Env) -> None:
+def test_a_look_changes_nothing(said: Said, begun: Env) -> None:
     assert numbers(said)["created"] == 0
     assert numbers(said, AGENT)["created"] == 0
     assert numbers(said, OTHER)["agent_rid"] == OTHER
@@ -133,8 +154,8 @@ def test_a_look_changes_nothing(said: Said, there: Env) -> None:
     assert (told["created"], told["creating"], told["idle"]) == (0, 0, 0)
 
 
-def test_status_looks_again_until_it_is_told_to_end(there: Env) -> None:
-    with started("status", "--watch", "--json", env=there) as process:
+def test_status_looks_again_until_it_is_told_to_end(begun: Env) -> None:
+    with started("status", "--watch", "--json", env=begun) as process:
         assert json.loads(read_until(process, "{")[0])["agents"]["orders"]["state"] == "open"
         read_until(process, "{")
         interrupt(process)
@@ -142,9 +163,9 @@ def test_status_looks_again_until_it_is_told_to_end(there: Env) -> None:
     assert (process.returncode, err) == (130, "")
 
 
-def test_on_a_terminal_one_look_takes_the_place_of_the_other(there: Env) -> None:
+def test_on_a_terminal_one_look_takes_the_place_of_the_other(begun: Env) -> None:
     ours, theirs = os.openpty()
-    with started("status", "--watch", env=there, stdout=theirs) as process:
+    with started("status", "--watch", env=begun, stdout=theirs) as process:
         seen = b""
         while seen.count(b"retired") < 2:
             seen += os.read(ours, 4096)
@@ -154,6 +175,20 @@ def test_on_a_terminal_one_look_takes_the_place_of_the_other(there: Env) -> None
     os.close(theirs)
     assert seen.count(b"\x1b[H\x1b[2J") == 2
     assert process.returncode == 130
+
+
+def test_a_terminal_that_cannot_be_cleared_gets_one_look_below_the_other(begun: Env) -> None:
+    ours, theirs = os.openpty()
+    with started("status", "--watch", env={**begun, "TERM": "dumb"}, stdout=theirs) as process:
+        seen = b""
+        while seen.count(b"retired") < 2:
+            seen += os.read(ours, 4096)
+        interrupt(process)
+        process.wait(PATIENCE_S)
+    os.close(ours)
+    os.close(theirs)
+    assert b"\x1b" not in seen
+    assert b"\r\n\r\n" in seen
 
 
 def test_a_table_of_many_agents_fits_80_columns() -> None:
@@ -287,8 +322,9 @@ def test_ctrl_c_ends_an_order_that_cannot_be_carried_out(there: Env, tmp_path: P
 
 
 def test_ctrl_c_while_sessions_are_created_leaves_none_unaccounted(
-    said: Said, there: Env, slow: str
+    said: Said, there: Env, slow: str, tmp_path: Path
 ) -> None:
+    begin(tmp_path, slow)
     with started("warm", "orders", "3", "--url", slow, env=there) as process:
         ends = time.monotonic() + PATIENCE_S
         while numbers(said, "--url", slow)["creating"] == 0:
@@ -347,7 +383,7 @@ def test_an_unknown_agent_is_told_which_there_are(
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_store_of_other_credentials_is_refused(
-    said: Said, there: Env, monkeypatch: pytest.MonkeyPatch, order: str
+    said: Said, begun: Env, monkeypatch: pytest.MonkeyPatch, order: str
 ) -> None:
     # Whose a token is can be told of a service user's only.
     monkeypatch.delenv("FOUNDRY_TOKEN")
@@ -380,7 +416,7 @@ def test_a_store_of_other_credentials_is_refused(
     ids=lambda it: " ".join(it) if isinstance(it, tuple) else "",
 )
 def test_what_cannot_be_meant_is_one_line(
-    said: Said, there: Env, words: tuple[str, ...], told: str
+    said: Said, begun: Env, words: tuple[str, ...], told: str
 ) -> None:
     code, out, err = said(*words)
     assert (code, out) == (2, "")
@@ -396,6 +432,27 @@ def test_where_no_agent_is_listed_one_must_be_named(
     assert (code, out) == (2, "")
     assert one_line(err).startswith("no agent is listed in the configuration; ")
     assert not Path("never-made.db").exists()
+
+
+@pytest.mark.parametrize("order", [order for order in ORDERS if order != "warm"])
+def test_where_no_pool_has_been_there_is_nothing_to_operate(
+    said: Said, there: Env, tmp_path: Path, order: str
+) -> None:
+    before = sorted(tmp_path.iterdir())
+    code, out, err = said(*words_for(order))
+    assert (code, out) == (2, "")
+    assert one_line(err) == (
+        f"store: no pool has used {tmp_path}/pool.db yet: there is no such database; check the "
+        "store's URL and the stack's, or start a pool there first"
+    )
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_nothing_is_begun_for_another_stack(said: Said, begun: Env) -> None:
+    for order in ("status", "pause"):
+        code, _, err = said(*words_for(order), "--url", "https://mistyped.example.com")
+        assert code == 2
+        assert "there is no namespace default@mistyped.example.com; check" in one_line(err)
 
 
 @pytest.mark.parametrize("order", ORDERS)

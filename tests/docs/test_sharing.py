@@ -141,6 +141,10 @@ async def test_the_orders_are_carried_out_one_after_the_other(place: Path) -> No
     (place / "session-pool.toml").write_text(TOML, encoding="utf-8")
     async with Emulator(create_latency_s=0.0) as emu:
         there = {"FOUNDRY_HOSTNAME": emu.url, "FOUNDRY_TOKEN": emu.token}
+        url, realm = f"sqlite:///{place}/pool.db", emu.url.removeprefix("http://")
+        fleet = open_store(url, clock=time.monotonic, realm=realm)
+        await fleet.open()  # a pool has been there
+        await fleet.aclose()
         async with shell("\n".join(["set -e", SERVE[0], *ORDERS]), place, **there) as terminal:
             out, err = await asyncio.wait_for(terminal.communicate(), 40)
         assert (terminal.returncode, err.decode()) == (0, "")

@@ -221,6 +221,18 @@ async def test_reprs_hold_no_token_and_no_text() -> None:
         ({"latency_jitter": 2.0}, "latency_jitter"),
         ({"fraction_digits": 10}, "fraction_digits"),
         ({"faults": ["create:1:nonsense"]}, "unknown kind"),
+        ({"clock_offset_s": float("nan")}, "clock_offset_s: must be finite"),
+        ({"expiry_error_s": float("-inf")}, "expiry_error_s: must be finite"),
+        ({"lifetime_s": "60"}, "lifetime_s: '60' is not a number"),
+        ({"lifetime_s": True}, "lifetime_s: True is not a number"),
+        ({"calls_kept": 1.5}, "calls_kept: 1.5 is not a whole number"),
+        ({"context_limit": "few"}, "context_limit: 'few' is not a whole number or None"),
+        ({"fraction_digits": "many"}, "fraction_digits: 'many' is not a whole number or 'vary'"),
+        ({"any_agent": "no"}, "any_agent: 'no' is not True or False"),
+        ({"fresh_title": None}, "fresh_title: None is not a text"),
+        ({"extended_by": "get"}, "extended_by: 'get' is not a tuple of names"),
+        ({"extended_by": ("gett",)}, "extended_by: unknown operation 'gett'; known are "),
+        ({"extended_by": ("create",)}, "extended_by: unknown operation 'create'; known are "),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused_by_name(

@@ -218,6 +218,23 @@ async def test_titles_are_cut_at_200_characters_and_extend_nothing() -> None:
         assert after == before | {"title": "t" * 200}
 
 
+async def test_a_title_is_an_update_where_that_is_set() -> None:
+    async with running(title_touches=True) as talk:
+        session = await talk.new()
+        before = (await talk.get(session)).body["metadata"]
+        await talk.say("PUT", talk.at(session, "/updateTitle"), json={"title": "t"})
+        after = (await talk.get(session)).body["metadata"]
+        assert _instant(after["updatedTime"]) > _instant(before["updatedTime"])
+        assert after["estimatedExpiresTime"] == before["estimatedExpiresTime"]
+
+
+async def test_preview_is_needed_unless_that_is_set() -> None:
+    async with running(preview_required=False) as talk:
+        session = await talk.new()
+        async with talk.ask_for("GET", talk.at(session), preview=None) as answer:
+            assert answer.status == 200
+
+
 @pytest.mark.parametrize("preview", [None, "false", "True"])
 async def test_everything_needs_preview(preview: str | None) -> None:
     async with running() as talk:
@@ -320,6 +337,8 @@ async def test_limits_throttle_one_user_and_not_another() -> None:
         assert [(await talk.create()).status for _ in range(3)] == [200, 200, 429]
         assert (await talk.by("another").create()).status == 200
         assert talk.emu.audit().throttled == 1
+    async with running(requests_per_minute=1, throttle_status=503) as talk:
+        assert [(await talk.create()).status for _ in range(2)] == [200, 503]
 
 
 def _instant(text: str) -> datetime:

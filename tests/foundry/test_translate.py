@@ -43,6 +43,7 @@ BAD_REQUEST = [
     "CancelSessionFailedMessageNotInProgress",
     "ContextSizeExceededLimit",
     "InvalidAgentVersion",
+    "InvalidJson",
     "InvalidParameter",
     "InvalidParameterType",
     "NoPublishedAgentVersion",

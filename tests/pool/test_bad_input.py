@@ -19,6 +19,7 @@ from session_pool import (
     ClientCredentials,
     ConfigError,
     PoolClosed,
+    RemoteRejected,
     RequestLimits,
     SecretFile,
     SessionPool,
@@ -78,6 +79,28 @@ async def test_an_agent_that_is_not_one_at_the_acquire(agent: str) -> None:
 def test_agents_must_be_agents() -> None:
     given: Any = {"orders": AGENT_RID}
     refused(lambda: SessionPool(url=URL, token="t", agents=given), "agents.orders", "Agent(rid")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"url": None}, ("url: must be a text", "not None")),
+        ({"token": 5}, ("token: must be a text or a SecretFile", "not an int")),
+        ({"token": None, "auth": "t0ken"}, ("auth: must be", "ClientCredentials", "not a str")),
+        ({"token": None, "auth": StaticToken}, ("auth: must be", "not the class StaticToken")),
+        ({"store": None}, ("store: must be a URL such as memory://", "not None")),
+        ({"store": Path("pool.db")}, ("store: must be a URL", "not a PosixPath")),
+        ({"policy": {"min_idle": 2}}, ("policy: must be an AgentPolicy(…)", "not a dict")),
+        ({"policy": AgentPolicy}, ("policy: must be", "not the class AgentPolicy")),
+        ({"agents": [AGENT_RID]}, ("agents: must be a mapping of names to Agent(…)", "not a list")),
+        ({"limits": {"concurrent_requests": 3}}, ("limits: must be a RequestLimits(…)", "a dict")),
+        ({"sole_owner": "no"}, ("sole_owner: must be True or False", "not a str")),
+        ({"allow_http": 1}, ("allow_http: must be True or False", "not an int")),
+    ],
+    ids=lambda it: next(iter(it)) if isinstance(it, dict) else "",
+)
+def test_arguments_of_another_type(given: dict[str, Any], words: tuple[str, ...]) -> None:
+    refused(lambda: SessionPool(**{"url": URL, "token": "t", **given}), *words)
 
 
 def test_one_agent_has_one_policy() -> None:
@@ -320,6 +343,7 @@ async def test_what_cannot_be_said() -> None:
         uses: list[tuple[str, Callable[[], Awaitable[object]]]] = [
             ("text", lambda: lease.blocking_continue(nothing)),
             ("timeout", lambda: lease.blocking_continue("x", timeout=-1)),
+            ("timeout must be more than 0", lambda: lease.blocking_continue("x", timeout=0)),
             ("exchanges", lambda: lease.touch(-1)),
             ("cancel", lease.cancel),
         ]
@@ -335,9 +359,17 @@ async def test_what_cannot_be_said() -> None:
         assert [piece async for piece in stream]
         await lease.release()
         assert home.stats.parked == 1
-        with pytest.raises(ConfigError, match="timeout"):
-            await home.ask("a", timeout=-1)
+        for never in (-1, 0):
+            with pytest.raises(ConfigError, match="timeout"):
+                await home.ask("a", timeout=never)
         assert (home.stats.parked, home.stats.leased) == (1, 0)
+
+
+@pytest.mark.looptime
+async def test_a_bare_parameter_is_told_how_it_is_written() -> None:
+    async with house() as home:
+        with pytest.raises(RemoteRejected, match=r"parameter_inputs must .*\"type\""):
+            await home.ask("a", parameter_inputs={"colour": "red"})
 
 
 @pytest.mark.looptime

@@ -284,6 +284,21 @@ async def test_close_settles_creations_in_flight(latency_s: float) -> None:
             await asyncio.sleep(latency_s)
 
 
+@pytest.mark.parametrize("fault", ["create:*:503:retry_after_s=600", "create:*:lost_before"])
+async def test_close_does_not_wait_for_creations_that_rest(fault: str) -> None:
+    async with house(policy=AgentPolicy(min_idle=3), faults=[fault]) as home:
+        # Far enough into the pauses that an attempt is not always about to be made.
+        await asyncio.sleep(120)
+        assert home.stats.creating == 3
+        begun, asked = now(), home.emu.requests("create")
+        await home.pool.aclose(timeout=10)
+        assert now() - begun < 1
+        stats = home.pool.stats()
+        conserve(stats)
+        assert (stats.creating, stats.created) == (0, 0)
+        assert home.emu.requests("create") - asked <= 1
+
+
 async def test_close_twice_and_at_once_is_harmless() -> None:
     async with house() as home:
         held = await home.lease()

@@ -70,7 +70,7 @@ def _audit_waiting(counter: Loans, rows: list[Row]) -> None:
     waiting, counts = counter.waiting, counter.counts
     standing = [w for w in waiting.by_request.values() if w.row is None and w.verdict is None]
     express = _express(counter)
-    assert not (express and waiting.by_request), "they stand in the lines, if anybody does"
+    assert not (express and waiting.lines), "they stand in the lines, if anybody does"
     assert counter._left <= {place for _, place, _, _ in counter._express}
     assert [place for _, place, _, _ in express] == sorted(place for _, place, _, _ in express)
     assert waiting.standing == len(standing)

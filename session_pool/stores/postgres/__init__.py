@@ -9,6 +9,7 @@ the one package that knows asyncpg.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from session_pool.stores.base import Store
 from session_pool.stores.postgres.address import address_of
@@ -20,7 +21,8 @@ def from_url(
     url: str,
     *,
     realm: str = "",
+    begin: bool = True,
     clock: Callable[[], float],  # noqa: ARG001  # the server's clock counts
 ) -> Store:
     """The store that a `postgresql://` URL names; see `open_store`."""
-    return PostgresStore(address_of(url, realm))
+    return PostgresStore(replace(address_of(url, realm), begin=begin))

@@ -29,11 +29,13 @@ class Address:
         dsn: for the driver; holds the password.
         where: host and database as they may be told to anybody.
         namespace: which pool's part of the database.
+        begin: a store is made there where there is none.
     """
 
     dsn: str
     where: str
     namespace: str
+    begin: bool = True
 
     def __repr__(self) -> str:
         return f"Address({self.where}, namespace={self.namespace})"

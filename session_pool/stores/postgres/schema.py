@@ -13,6 +13,7 @@ from typing import Any, Final
 import asyncpg
 
 from session_pool.errors import ConfigError, StoreMismatch
+from session_pool.stores.base import unbegun
 from session_pool.stores.postgres.address import Address, address_of
 from session_pool.stores.postgres.troubles import OURS, SchemaGoneError, translated
 from session_pool.stores.postgres.wire import Wire
@@ -54,6 +55,7 @@ _STANDING: Final = (
     " (SELECT oid FROM pg_namespace WHERE nspname = 'session_pool')) AS release"
 )
 # Tables are asked, since the functions that look names up may answer from before the lock was had.
+_BEGUN: Final = "SELECT EXISTS (SELECT FROM session_pool.spaces WHERE name = $1)"
 
 
 async def connected(address: Address, name: str) -> Wire:
@@ -95,11 +97,13 @@ async def check(connection: Wire, address: Address) -> None:
     """Make the schema where there is none; refuse one of another version.
 
     Raises:
-        ConfigError: there is none, and this role may not make it.
+        ConfigError: there is none, and this role may not make it, or the address says not to.
         StoreMismatch: it is of another version.
     """
     standing = await connection.fetchrow(_STANDING)
     if not standing["schema"]:
+        if not address.begin:
+            raise unbegun(address.where, "schema session_pool")
         await _make(connection)
     elif not standing["release"]:
         raise SchemaGoneError(
@@ -107,6 +111,8 @@ async def check(connection: Wire, address: Address) -> None:
             "run: session-pool migrate"
         )
     _compare(await _version(connection), address.where)
+    if not address.begin and not await connection.fetchval(_BEGUN, address.namespace):
+        raise unbegun(address.where, f"namespace {address.namespace}")
 
 
 async def _version(connection: Wire) -> int | None:

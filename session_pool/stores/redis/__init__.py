@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from session_pool.stores.base import Store
 from session_pool.stores.redis.address import address_of
@@ -21,6 +22,7 @@ def from_url(
     url: str,
     *,
     realm: str = "",
+    begin: bool = True,
     clock: Callable[[], float],  # noqa: ARG001  # for engines in this process; here the server's counts
 ) -> Store:
     """The store at a URL; see `open_store`.
@@ -29,13 +31,13 @@ def from_url(
         url: `redis[s]://[[user]:password@]host[:port][/database]`, with the options `namespace`,
             `cluster` (true or false; else the server says), `unix` (a socket's path, in place of
             the host), and for `rediss` `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile` (paths).
-        realm: see `open_store`.
+        realm, begin: see `open_store`.
         clock: not used: instants go by the server's clock (B20).
 
     Raises:
         ConfigError: the URL cannot be meant.
     """
-    return RedisStore(address_of(url, realm))
+    return RedisStore(replace(address_of(url, realm), begin=begin))
 
 
 def migrate(url: str) -> str:

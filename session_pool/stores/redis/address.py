@@ -35,6 +35,7 @@ class Address:
         cluster: True says that it is a cluster, False that it is none, None asks the server.
         tls: what `rediss://` connects with; None for a plain connection.
         namespace: of this pool among several in one database.
+        begin: a store is begun there where there is none.
     """
 
     host: str
@@ -46,6 +47,7 @@ class Address:
     unix: str | None = None
     cluster: bool | None = None
     tls: ssl.SSLContext | None = field(default=None, repr=False)
+    begin: bool = True
 
     @property
     def shown(self) -> str:

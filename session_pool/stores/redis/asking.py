@@ -18,7 +18,7 @@ import hiredis
 
 from session_pool.errors import PoolClosed, StoreMismatch, StoreUnavailable
 from session_pool.model import FOREVER, PoolKey
-from session_pool.stores.base import EPOCH
+from session_pool.stores.base import EPOCH, unbegun
 from session_pool.stores.redis.address import Address
 from session_pool.stores.redis.greeting import Greeting
 from session_pool.stores.redis.link import Link
@@ -231,7 +231,7 @@ class Asking:
         script = SCRIPTS["enter"]
         told = (
             self.epoch.encode(), b"%d" % SCHEMA, pack(">dd", self.now(), self._longest_s),
-            uuid4().hex.encode(), self._identity.encode(),
+            uuid4().hex.encode(), self._identity.encode(), b"%d" % self._address.begin,
         )  # fmt: skip
         scope = self.scope()
         words = b"".join((script.told, scope.keys, *map(bulk, told)))
@@ -239,6 +239,8 @@ class Asking:
         if isinstance(answer, hiredis.ReplyError):
             raise translated(answer, self._link.shown, "looking at the epoch") from answer
         what, found = (part.decode() for part in answer)
+        if what == "unbegun":
+            raise unbegun(self._address.shown, f"namespace {self._address.namespace}")
         if what == "schema":
             raise StoreMismatch(
                 f"store: {self._address.shown} keeps namespace {self._address.namespace!r} in "

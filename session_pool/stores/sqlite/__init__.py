@@ -25,6 +25,7 @@ def from_url(
     url: str,
     *,
     realm: str = "",
+    begin: bool = True,
     clock: Callable[[], float],  # noqa: ARG001  # this engine goes by the machine's own clock (B20)
 ) -> Store:
     """Make the store that a URL names; it touches nothing before `open`.
@@ -32,10 +33,10 @@ def from_url(
     Args:
         url: `sqlite:///relative/path` or `sqlite:////absolute/path`, with an optional
             `?namespace=name`.
-        realm: see `open_store`.
+        realm, begin: see `open_store`.
         clock: not used.
 
     Raises:
         ConfigError: the URL cannot be meant; the message names the part.
     """
-    return SqliteStore(address_of(url, realm))
+    return SqliteStore(address_of(url, realm)._replace(begin=begin))

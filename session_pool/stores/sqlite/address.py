@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from session_pool.errors import ConfigError
-from session_pool.stores.base import within
+from session_pool.stores.base import unbegun, within
 
 OLDEST_SQLITE: Final = (3, 32, 0)
 """What this engine was written for: upserts, and partial indexes that the planner may be told."""
@@ -34,10 +34,12 @@ class Address(NamedTuple):
     Attributes:
         path: of the database file, absolute, links resolved: all names of it share one lock.
         namespace: which of the pools in it.
+        begin: a store is made there where there is none.
     """
 
     path: Path
     namespace: str
+    begin: bool = True
 
 
 def address_of(url: str, realm: str = "") -> Address:
@@ -110,6 +112,20 @@ def check_place(path: Path) -> None:
             f"store: {folder} is on a network file system ({kind}), where SQLite's locks do not "
             f"hold; choose a local disk, or redis:// or postgresql:// for many machines"
         )
+
+
+def check_begun(path: Path) -> None:
+    """Refuse where no store is yet, for those who may not make one.
+
+    Raises:
+        ConfigError: there is no file, or nothing in it.
+    """
+    try:
+        empty = path.stat().st_size == 0
+    except FileNotFoundError:
+        empty = True
+    if empty:
+        raise unbegun(str(path), "such database")
 
 
 def file_system(folder: Path, mounts: Path = Path("/proc/mounts")) -> str | None:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from session_pool.errors import PoolClosed, StoreUnavailable
 from session_pool.model import FOREVER
 from session_pool.stores.base import EPOCH, Ring
-from session_pool.stores.sqlite.address import Address, check_place
+from session_pool.stores.sqlite.address import Address, check_begun, check_place
 from session_pool.stores.sqlite.bells import Bell
 from session_pool.stores.sqlite.epochs import Machine, this_machine
 from session_pool.stores.sqlite.writer import Job, Outcome, Work, Writer
@@ -78,6 +78,8 @@ class Calls:
             self._check()
             return
         check_place(self._address.path)
+        if not self._address.begin:
+            check_begun(self._address.path)
         loop = asyncio.get_running_loop()
         self._loop = self._home = loop
         self._pid = os.getpid()

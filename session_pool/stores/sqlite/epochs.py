@@ -17,6 +17,8 @@ from typing import Final, NamedTuple
 from uuid import uuid4
 
 from session_pool.errors import StoreMismatch
+from session_pool.stores.base import unbegun
+from session_pool.stores.sqlite.address import Address
 from session_pool.stores.sqlite.moment import Space
 from session_pool.stores.sqlite.statements import SQL
 
@@ -70,13 +72,13 @@ class Visitor(NamedTuple):
     """Who opens a transaction.
 
     Attributes:
-        namespace: which part of the file it uses.
+        address: the file, and which part of it is used.
         machine: where it runs.
         knew: the epoch that it knows; None at first.
         longest_s: the longest finite lease that it has asked for.
     """
 
-    namespace: str
+    address: Address
     machine: Machine
     knew: str | None
     longest_s: float
@@ -86,18 +88,21 @@ def enter(connection: sqlite3.Connection, visitor: Visitor, inode: int) -> Space
     """The namespace and its epoch, made or begun anew where need be; in a transaction.
 
     Raises:
+        ConfigError: there is none, and the visitor begins none.
         StoreMismatch: another machine uses the file at the same time.
     """
-    run, machine = connection.execute, visitor.machine
-    record = run(SQL["enter"], (visitor.namespace,)).fetchone()
+    run, machine, namespace = connection.execute, visitor.machine, visitor.address.namespace
+    record = run(SQL["enter"], (namespace,)).fetchone()
     if record is not None and record[1:2] + record[4:] == (visitor.knew, machine.boot, inode):
         return Space(*record[:4])
     now = machine.clock()
     _check_machine(connection, visitor, inode, now)
-    record = run(SQL["space"], (visitor.namespace,)).fetchone()
+    record = run(SQL["space"], (namespace,)).fetchone()
     if record is None:
-        run(SQL["new_space"], (visitor.namespace, uuid4().hex, now, None))
-        record = run(SQL["space"], (visitor.namespace,)).fetchone()
+        if not visitor.address.begin:
+            raise unbegun(str(visitor.address.path), f"namespace {namespace}")
+        run(SQL["new_space"], (namespace, uuid4().hex, now, None))
+        record = run(SQL["space"], (namespace,)).fetchone()
     space = Space(*record)
     another = visitor.knew is not None and visitor.knew != space.epoch
     if another and (space.calm_until is None or now < space.calm_until):

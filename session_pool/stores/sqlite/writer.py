@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from session_pool.errors import StoreError, StoreMismatch, StoreUnavailable
 from session_pool.stores.sqlite import file
-from session_pool.stores.sqlite.address import Address
+from session_pool.stores.sqlite.address import Address, check_begun
 from session_pool.stores.sqlite.bells import Bell
 from session_pool.stores.sqlite.epochs import Machine, Visitor, enter
 from session_pool.stores.sqlite.lock import FileLock, inode_of
@@ -211,7 +211,7 @@ class Writer:
             self._longest_s = max(self._longest_s, job.ttl_s)
         connection.execute("BEGIN IMMEDIATE")
         try:
-            visitor = Visitor(self._address.namespace, self._machine, self._epoch, self._longest_s)
+            visitor = Visitor(self._address, self._machine, self._epoch, self._longest_s)
             space = enter(connection, visitor, self._inode)
             clock = self._machine.clock
             moment = Moment(connection, space, self._bell.name, clock(), counted=self._counted)
@@ -255,6 +255,8 @@ class Writer:
             if inode_of(path) == self._inode:
                 return self.connection
             self._disconnect()  # it was deleted, or another stands in its place
+        if not self._address.begin:
+            check_begun(path)
         self.lock.clear_leftovers()
         connection = file.connect(path)
         try:

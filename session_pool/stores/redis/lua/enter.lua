@@ -1,6 +1,6 @@
 -- Learn which epoch the store has, or begin one (B27). KEYS: 1 meta. ARGV: 1 the epoch that the
 -- asker knows ('' for none), 2 the schema it speaks, 3 numbers: the time or -1, and its longest
--- lease; 4 a name for a new epoch, 5 the server's identity.
+-- lease; 4 a name for a new epoch, 5 the server's identity, 6 whether a store is begun.
 local known, speaks, name, server = ARGV[1], tonumber(ARGV[2]), ARGV[4], ARGV[5]
 local now, longest = struct.unpack('>dd', ARGV[3])
 if now < 0 then
@@ -9,6 +9,7 @@ if now < 0 then
 end
 
 local meta = redis.call('GET', KEYS[1])
+if not meta and ARGV[6] == '0' then return {'unbegun', ''} end
 local schema, began, calm, length, epoch, was = speaks, now, 0, longest, name, server
 if meta then
   schema, began, calm, length, epoch, was = struct.unpack('>ddddss', meta)
