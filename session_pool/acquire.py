@@ -30,7 +30,7 @@ from session_pool.request import Request
 from session_pool.rules import confirm, forgotten, unremembered
 from session_pool.space import Grant, NotDone, Put
 from session_pool.stores.base import LocalStore
-from session_pool.stores.lending import Standing
+from session_pool.stores.lending import Lender, Standing
 from session_pool.telemetry import BOUNDS_S, BRIEF_S
 from session_pool.works import Works
 
@@ -68,7 +68,7 @@ class Acquiring:
                 desk.talking[conversation] = asyncio.current_task()
         desk.hits += 1
         desk.asked_at = answer.now
-        if answer.counts.states["idle"] < desk.terms.min_idle:
+        if cast("Lender", desk.lender).entries.idle < desk.min_idle:
             works.on_change(desk.key, answer.counts, None)
         lease.holds(answer)
         return None

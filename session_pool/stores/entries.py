@@ -37,7 +37,7 @@ class Entries:
         self.key = key
         self.leases: dict[str, Row] = {}
         self.idle = self.ageing = 0
-        self._others: dict[str, int] = {}
+        self._count: dict[str, int] = {}
         self._rows = rows
         self._shelves: dict[tuple[bool, str], Shelf] = {}
         self.only: Shelf | None = None
@@ -49,13 +49,10 @@ class Entries:
 
     @property
     def count(self) -> dict[str, int]:
-        """Entries by state."""
-        return {
-            "leased": len(self.leases),
-            "idle": self.idle,
-            "ageing": self.ageing,
-            **self._others,
-        }
+        """Entries by state: always the same dictionary, up to date whenever it is asked for."""
+        count = self._count
+        count["leased"], count["idle"], count["ageing"] = len(self.leases), self.idle, self.ageing
+        return count
 
     def own(self, conversation: str | None) -> Row | None:
         """The session a conversation has, in whatever state it is."""
@@ -263,7 +260,7 @@ class Entries:
         elif state == "ageing":
             self.ageing -= 1
         elif state != "leased":
-            self._others[state] -= 1
+            self._count[state] -= 1
 
     def _recount(self, state: State) -> None:
         if state == "idle":
@@ -271,7 +268,7 @@ class Entries:
         elif state == "ageing":
             self.ageing += 1
         elif state != "leased":
-            self._others[state] = self._others.get(state, 0) + 1
+            self._count[state] = self._count.get(state, 0) + 1
 
     def shelve(self, row: Row) -> None:
         """Let a free row be found by its expiry."""

@@ -47,7 +47,11 @@ class Live(Counts):
     @property
     def new(self) -> int:  # type: ignore[override]
         """How many of them need a session not yet made, as far as there is room."""
-        return self._serving.new()
+        serving = self._serving
+        wanting = serving.wanting
+        if not wanting:
+            return 0
+        return max(0, min(wanting, serving._cap - len(serving.entries.leases)))
 
 
 class Serving:
@@ -129,10 +133,6 @@ class Serving:
         """How many of them stand for a free session; those of one conversation count once (B8)."""
         return self.waiting.wanting
 
-    def new(self) -> int:
-        """As `Counts.new`."""
-        return max(0, min(self.wanting, self._cap - len(self.entries.leases)))
-
     def _lease(self, row: Row, want: Want, request: str, place: int, now: float) -> None:
         _, holder, conversation, _, _, ttl_s, _, _, _ = want
         self.entries.lease(row, holder, conversation, ttl_s, request, place, now)
@@ -192,7 +192,8 @@ class Serving:
         if waiting.ends <= now:
             self.settle(now)
         answer = self._put(put, now)
-        self.serve(now)
+        if waiting.by_request or self.standing:
+            self.serve(now)
         return answer
 
     def give_back(
@@ -206,7 +207,8 @@ class Serving:
         if row is None or not row.held(self.key, fence, op, now):
             return None
         self._give_back(row, op, state, deadline_in_s, now)
-        self.serve(now)
+        if waiting.by_request or self.standing:
+            self.serve(now)
         return self.counts
 
     def _give_back(
