@@ -15,10 +15,11 @@ from functools import partial
 from typing import Final, Literal
 
 from session_pool.desk import Desk
-from session_pool.errors import StoreUnavailable
-from session_pool.model import FOREVER, Entry, Facts, Sought, State
-from session_pool.rules import change
-from session_pool.space import Done, Guard, Put
+from session_pool.errors import RemoteMalformed, StoreUnavailable
+from session_pool.model import FOREVER, Counts, Entry, Facts, Sought, State
+from session_pool.refusals import for_warmth
+from session_pool.rules import change, creations
+from session_pool.space import Done, NotDone, Put
 from session_pool.works import TELL_S, Works
 
 AHEAD: Final = 1 / 3
@@ -30,6 +31,13 @@ MARGIN: Final = 0.05
 
 LEAST_S: Final = 0.1
 """Between two rounds, should one not have helped."""
+
+ELSEWHERE_S: Final = 5.0
+"""Before it is looked again whether somebody else is still at a probe, whose end the note tells."""
+
+ANSWERS: Final = 10_000
+"""RIDs of its latest creations that a process knows by heart: about 2 MB. Whatever repeats an
+answer, does it soon."""
 
 CLAIMS: Final = "claims"
 """Rung when a claim is due before the one that was to be the next."""
@@ -47,10 +55,11 @@ class Claim:
         asked_at, ends: by the pool's clock; FOREVER where the record ends with the process.
         sending: its request is under way.
         doubtful: an answer was lost, and is on record by itself.
+        probe: its id is one that others may use, once it is not there any more (B10).
     """
 
     __slots__ = (
-        "asked_at", "batch", "desk", "doubtful", "ends", "epoch", "id", "lock", "sending",
+        "asked_at", "batch", "desk", "doubtful", "ends", "epoch", "id", "lock", "probe", "sending",
         "sought", "version",
     )  # fmt: skip
 
@@ -71,7 +80,7 @@ class Claim:
         self.version = 1
         self.asked_at = asked_at
         self.ends = asked_at + length_s
-        self.sending = self.doubtful = False
+        self.sending = self.doubtful = self.probe = False
         self.lock = asyncio.Lock()
 
 
@@ -85,18 +94,39 @@ class Claims:
     def __init__(self, works: Works) -> None:
         self._works = works
         self._held: dict[str, Claim] = {}
+        self._answers: dict[str, None] = {}
         self._keeping: asyncio.Task[None] | None = None
         self._wakes_at = 0.0
 
-    def asked(self, desk: Desk, guards: tuple[Guard, ...]) -> Put:
-        """What claims one more creation of an agent, where the guards hold."""
-        entry_id = self._works.next_id()
-        facts = Facts(sought=desk.sought(), batch=desk.noted.note.recycled)
+    def asked(self, desk: Desk, counts: Counts, target: int, most: int) -> Put | None:
+        """What claims one more creation of an agent; None where none is needed, or may be tried.
+
+        Args:
+            desk: the agent's.
+            counts: of its key, at this moment.
+            target: idle sessions wanted.
+            most: what the budget allows at once.
+        """
+        guards = creations(counts, desk.terms, target, most)
+        choice = None if guards is None else desk.choose(self._works.clock())
+        if choice is None:
+            return None
+        if not choice.waited_for:
+            guards = for_warmth(counts, desk.terms, target, most)
+        if guards is None:
+            return None
+        op = self._works.next_id()
+        facts = Facts(sought=desk.sought(choice.agent_version), batch=desk.noted.note.recycled)
         length_s = self._length_s(desk)
         return Put(
-            desk.key, entry_id, entry_id, "creating", facts=facts, guards=guards,
+            desk.key, choice.probe or op, op, "creating", facts=facts, guards=guards,
             deadline_in_s=None if length_s == FOREVER else length_s,
         )  # fmt: skip
+
+    def denied(self, desk: Desk, put: Put, answer: NotDone) -> None:
+        """A claim is not granted: a probe of what was refused may be under way elsewhere (B10)."""
+        if answer.why != "guard" and put.id != put.op:
+            desk.tried_elsewhere(put.id, self._works.clock() + ELSEWHERE_S)
 
     def begin(self, desk: Desk, put: Put, asked_at: float) -> Claim:
         """The claim is granted.
@@ -108,6 +138,7 @@ class Claims:
         """
         facts = put.facts or Facts()
         claim = Claim(desk, put.id, facts, asked_at, self._length_s(desk), self._works.store.epoch)
+        claim.probe = put.id != put.op
         if claim.ends == FOREVER:
             return claim
         self._held[claim.id] = claim
@@ -116,6 +147,12 @@ class Claims:
         elif self._due_at(claim) < self._wakes_at:
             self._works.ring(CLAIMS)
         return claim
+
+    async def undo(self, desk: Desk, put: Put, asked_at: float) -> None:
+        """Take back a claim of which it is not known whether it was granted; see `begin`."""
+        if put.id != put.op and not isinstance(await self._works.put(put), Done):
+            return  # the probe under way is another's
+        await self.drop(self.begin(desk, put, asked_at))
 
     async def holds(self, claim: Claim) -> bool:
         """Whether the creation may be sent: nobody has given it up for lost.
@@ -126,6 +163,35 @@ class Claims:
         if self._works.clock() < claim.ends - MARGIN * self._length_s(claim.desk):
             return True
         return await self._prolong(claim)
+
+    async def check_new(self, claim: Claim, rid: str) -> None:
+        """See that a creation is answered with a session of its own (B1).
+
+        This process's answers are compared for nothing. A store that others share is asked as
+        well, which costs one look by its index for each creation; two processes that are given the
+        same session in that very moment are not told apart.
+
+        Args:
+            claim: of the creation.
+            rid: of the session in its answer.
+
+        Raises:
+            RemoteMalformed: it was another creation's answer before, or is in the store.
+        """
+        works, known = self._works, rid in self._answers
+        self._answers[rid] = None
+        if len(self._answers) > ANSWERS:
+            del self._answers[next(iter(self._answers))]
+        # What was given up for lost may be there rightly: others have found it (`end`).
+        if not known and works.local is None and works.clock() < claim.ends:
+            look = partial(works.store.find, claim.desk.key, rid=rid, limit=1)
+            with suppress(StoreUnavailable):  # it is not lost for that
+                known = bool(await works.again(look, works.loop.time() + TELL_S))
+        if known:
+            raise RemoteMalformed(
+                "create_session: rid: the answer names a session that was there before; check for "
+                "a proxy that repeats answers, or report it to the stack's operators"
+            )
 
     async def afresh(self, claim: Claim) -> None:
         """What was sent so far is on record elsewhere: this creation begins again from here."""
@@ -148,6 +214,8 @@ class Claims:
             at once (B1), or used and taken for fresh (B4).
         """
         self._held.pop(claim.id, None)
+        if self._anothers(claim):
+            return "absent"
         put = put._replace(version=claim.version)
         while True:
             answer = await self._works.put(put)
@@ -166,6 +234,8 @@ class Claims:
     async def drop(self, claim: Claim) -> None:
         """End a claim that made no session, or none that is not accounted for elsewhere."""
         self._held.pop(claim.id, None)
+        if self._anothers(claim):
+            return
         put = Put(claim.desk.key, claim.id, self._works.next_id(), None, version=claim.version)
         while not isinstance(answer := await self._works.put(put), Done):
             entry = await self._record(claim) if answer.why == "changed" else None
@@ -174,6 +244,10 @@ class Claims:
             put = change(claim.desk.key, entry, self._works.next_id(), None)
 
     # ------------------------------------------------------------------ inside
+
+    def _anothers(self, claim: Claim) -> bool:
+        # Once its time is up what has its id may be the next probe; the record is upkeep's.
+        return claim.probe and self._works.clock() >= claim.ends
 
     def _length_s(self, desk: Desk) -> float:
         return FOREVER if self._works.local is not None else desk.policy.lease_ttl_s

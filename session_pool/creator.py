@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from session_pool.claims import Claim, Claims
-from session_pool.desk import BORN_EXPIRED, Desk, failure_of
+from session_pool.desk import Desk
 from session_pool.errors import (
     AgentUnavailable,
     AuthError,
@@ -34,9 +34,10 @@ from session_pool.events import (
 from session_pool.foundry import Turn, Urgency
 from session_pool.lineage import returned
 from session_pool.model import FOREVER, Counts, Facts, Sighting
-from session_pool.notes import write_note
-from session_pool.rules import born, creations, unwanted
-from session_pool.space import Done, Failure, Put
+from session_pool.notes import tell_had, tell_refused, write_note
+from session_pool.refusals import BORN_EXPIRED, concerned, failure_of
+from session_pool.rules import born, unwanted
+from session_pool.space import Done, Put
 from session_pool.works import Works
 
 HEARSAY_S: Final = 5.0
@@ -83,7 +84,8 @@ class Creator:
             return
         local = self._works.local
         if self._claim(desk, counts) is None:
-            if local is not None and 0 < counts.states.get("creating", 0) < counts.new:
+            creating = counts.states.get("creating", 0)
+            if local is not None and 0 < creating < counts.new and not noted.note.refused:
                 self._full.add(desk)  # until one of its creations ends, there is no room for more
             return
         if local is None:
@@ -93,6 +95,7 @@ class Creator:
         while (put := self._claim(desk, counts)) is not None:
             answer = local.put_nowait(put)
             if not isinstance(answer, Done):
+                self._claims.denied(desk, put, answer)
                 return
             counts = answer.counts
             self._start(desk, self._claims.begin(desk, put, self._works.clock()))
@@ -136,11 +139,7 @@ class Creator:
         return max(1, counts.states.get("creating", 0) + room)
 
     def _claim(self, desk: Desk, counts: Counts) -> Put | None:
-        target = self._target(desk)
-        guards = creations(counts, desk.terms, target, self._most(desk, counts))
-        if guards is None:
-            return None
-        return self._claims.asked(desk, guards)
+        return self._claims.asked(desk, counts, self._target(desk), self._most(desk, counts))
 
     async def _claim_all(self, desk: Desk) -> None:
         try:
@@ -155,11 +154,11 @@ class Creator:
                         )
                     except BaseException:
                         # Whether it is claimed is not known: it may not stay, as nobody starts it.
-                        claim = self._claims.begin(desk, put, asked_at)
-                        self._works.write(self._claims.drop(claim), "drop")
+                        self._works.write(self._claims.undo(desk, put, asked_at), "drop")
                         raise
                     counts = answer.counts
                     if not isinstance(answer, Done):
+                        self._claims.denied(desk, put, answer)
                         continue
                     claim = self._claims.begin(desk, put, asked_at)
                     if self._closing.done():
@@ -200,8 +199,9 @@ class Creator:
             nonlocal sent_at, in_line, batch
             if not await self._claims.holds(claim):
                 raise _GivenUpError
-            if not desk.noted.open:  # since it stood in line, or tried again
-                raise PoolPaused(f"{desk.name} is paused")
+            # Since it stood in line, or tried again:
+            if not desk.noted.open or desk.barred(works.clock(), version):
+                raise PoolPaused(f"{desk.name} is paused, or its version {version} refused")
             sent_at, batch = works.clock(), desk.noted.note.recycled
             claim.sending = True
             if in_line:
@@ -221,6 +221,9 @@ class Creator:
                 try:
                     turn = Turn(desk.urgency(), started)
                     seen = await works.paced.call(turn, send)
+                    await self._claims.check_new(claim, seen.session.rid)
+                    if seen.remaining_s > 0:
+                        await tell_had(works, desk, version, seen.session.agent_version)
                     break
                 except (PoolClosed, PoolPaused, _GivenUpError, StoreUnavailable):
                     sent_at = None
@@ -264,7 +267,8 @@ class Creator:
         desk.creates.observe(took_s)
         desk.creating.pop(claim.id, None)
         if seen.remaining_s <= 0:  # first the note, or the change below would start the next one
-            await self._note_failure(desk, BORN_EXPIRED)
+            asked = concerned(BORN_EXPIRED, claim.sought.agent_version, desk.policy.agent_version)
+            await tell_refused(works, desk, BORN_EXPIRED, asked)
         put = born(
             desk.key,
             claim.id,
@@ -309,14 +313,13 @@ class Creator:
 
     async def _failed(self, claim: Claim, error: AgentUnavailable | AuthError) -> None:
         """A permanent error: all who wait for a creation learn of it, in every process (B10)."""
-        desk = claim.desk
-        desk.last_error = error
+        desk, asked, failure = claim.desk, claim.sought.agent_version, failure_of(error)
+        version = concerned(failure, asked, desk.policy.agent_version)
+        desk.met(error, version)
         desk.created_failed += 1
         self._publish(desk, error, None)
-        failure = failure_of(error)
-        concerned = self._desks() if isinstance(error, AuthError) else [desk]
-        for other in concerned:
-            await self._note_failure(other, failure)
+        for other in self._desks() if isinstance(error, AuthError) else [desk]:
+            await tell_refused(self._works, other, failure, version)
         await self._drop(claim)
 
     async def _stumbled(
@@ -328,7 +331,7 @@ class Creator:
     ) -> float | None:
         """A passing error: seconds until the next attempt, or None when nobody wants it (B11)."""
         desk = claim.desk
-        desk.last_error = error
+        desk.met(error)
         desk.created_failed += 1
         if isinstance(error, RemoteMalformed) or (
             isinstance(error, RemoteUnavailable) and error.sent
@@ -380,13 +383,6 @@ class Creator:
         self._full.discard(claim.desk)
         claim.desk.creating.pop(claim.id, None)
         await self._claims.drop(claim)
-
-    async def _note_failure(self, desk: Desk, failure: Failure | None) -> None:
-        # The chore makes the warm target try again once newcomers may (one probe).
-        await write_note(self._works, desk, lambda note: note._replace(failure=failure))
-        chore = self._works.next_id()
-        again_s = desk.terms.error_ttl_s
-        await self._works.put(Put(desk.key, chore, chore, "chore", deadline_in_s=again_s))
 
     def _publish(self, desk: Desk, error: SessionPoolError, retry_in_s: float | None) -> None:
         name, told = getattr(error, "error_name", None), str(error)

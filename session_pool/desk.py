@@ -11,8 +11,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from session_pool.errors import AgentUnavailable as Unavailable
-from session_pool.errors import AuthError, ConfigError, SessionPoolError
+from session_pool.errors import ConfigError, SessionPoolError
 from session_pool.events import (
     AgentDrained,
     AgentPaused,
@@ -23,6 +22,7 @@ from session_pool.events import (
 from session_pool.foundry import Urgency
 from session_pool.model import FOREVER, Counts, PoolKey, Sighting, Sought, Terms
 from session_pool.policy import AgentPolicy
+from session_pool.refusals import MOST, Choice, of_version
 from session_pool.rules import lie_ready
 from session_pool.space import NO_NOTE, Failure, Grant, Noted, Refusal, Ticket, Want
 from session_pool.stores.base import LocalStore
@@ -82,7 +82,9 @@ class Desk:
         stranger: only other processes serve it; here it is looked after and nothing more.
         wary: the note says something of sessions that lie ready, so each is judged as it is handed
             out or comes back.
+        told_malformed: that its sessions cannot be listed was said aloud.
         waiting: what was asked by those who wait the long way.
+        version_errors: what creations of versions were refused with here.
         warming: what calls of `warm` wait for, by the bell of each.
         plain: the want of who asks for nothing in particular.
         nothing_noted: the note says nothing that a hand-out has to heed: a free session that is
@@ -131,6 +133,8 @@ class Desk:
         self.fresh_messages: int | None = None
         self.newest: str | None = None
         self.last_error: SessionPoolError | None = None
+        self.version_errors: dict[str, SessionPoolError] = {}
+        self._elsewhere: dict[str, float] = {}
         self.counts = Counts({}, 0, 0, {})
         self.waiting: dict[str, Asked] = {}
         self.asking: set[Any] = set()  # requests on the long way, which a close takes back
@@ -149,7 +153,7 @@ class Desk:
         self.lender = local.lender(key) if local is not None else None
         self._ttl_s = FOREVER if local is not None else policy.lease_ttl_s
         self._bus = bus
-        self._told_scaled = False
+        self._told_scaled = self.told_malformed = False
         self._adapt()
 
     @property
@@ -170,10 +174,13 @@ class Desk:
         note = noted.note
         self.wary = note.early_death_s is not None or note.recycled > 0 or note.drained
         silent = note.failure is None and note.doubted_before is None
+        if note.refused:  # of others' versions the short ways need not know
+            silent = silent and of_version(note, self.terms.agent_version) is None
         self.nothing_noted = silent and not self.wary and noted.open
         self._choose_ways()
         if noted.version <= was.version:  # an answer that was overtaken, or another epoch's
             return
+        self._elsewhere.clear()
         if note.recycled > was.note.recycled:
             self._bus.publish(AgentRecycled(agent_rid=self.rid))
         if note.drained and not was.note.drained:
@@ -183,10 +190,35 @@ class Desk:
         elif noted.open and not was.open:
             self._bus.publish(AgentResumed(agent_rid=self.rid))
 
-    def failing(self, now: float) -> Failure | None:
-        """The known failure, while it keeps newcomers from trying (B10)."""
-        fresh = self.noted.age_s + now - self.noted_at < self.terms.error_ttl_s
-        return self.noted.note.failure if fresh else None
+    def failing(self, now: float, version: str | None = None) -> Failure | None:
+        """The known failure, while it keeps newcomers for that version from trying (B10)."""
+        note, age_s = self.noted.note, self.noted.age_s + now - self.noted_at
+        if note.failure is not None and age_s < self.terms.error_ttl_s:
+            return note.failure
+        return self.barred(now, version)
+
+    def barred(self, now: float, version: str | None) -> Failure | None:
+        """What a version by number was refused for, while it alone must not be tried (B10)."""
+        one = of_version(self.noted.note, version)
+        if one is None:
+            return None
+        age_s = one.age_s + self.noted.age_s + now - self.noted_at
+        return one.failure if age_s < self.terms.error_ttl_s else None
+
+    def met(self, error: SessionPoolError, version: str | None = None) -> None:
+        """Keep what a creation, of a version that alone it concerns, failed with, as a cause."""
+        if version is None:
+            self.last_error = error
+            return
+        self.version_errors[version] = error
+        if len(self.version_errors) > MOST:
+            del self.version_errors[next(iter(self.version_errors))]
+
+    def cause(self, failure: Failure, version: str | None) -> SessionPoolError | None:
+        """The error behind a known failure, where this process has met it itself."""
+        if failure is self.noted.note.failure:
+            return self.last_error
+        return self.version_errors.get(version or "")
 
     def want(self, asked: Asked) -> Want:
         """What to ask the store for.
@@ -237,23 +269,48 @@ class Desk:
             )
         return True
 
-    def sought(self) -> Sought:
-        """What the next session will look like, should the answer of its creation be lost (B12)."""
+    def sought(self, version: str | None) -> Sought:
+        """What a session of that version will look like, should its creation's answer be lost."""
         return Sought(
-            agent_version=self.version_to_create(),
+            agent_version=version,
             newest=self.newest,
             messages=self.fresh_messages,
             until_s=self.policy.create_timeout_s + LATE_S,
         )
 
-    def version_to_create(self) -> str | None:
-        """The version of the next session: that of a waiter for whom none is under way yet."""
+    def choose(self, now: float) -> Choice | None:
+        """What the next session is to be: what a waiter wants for whom none is under way yet.
+
+        What is known to be refused is left out, but for one creation at a time that tries it once
+        `error_ttl_s` have passed (B10).
+
+        Returns:
+            None if nothing may be tried now of what is wanted.
+        """
         under_way = list(self.creating.values())
         for version in self._versions():
-            if version not in under_way:
-                return version
-            under_way.remove(version)
-        return self.terms.agent_version
+            if version in under_way:
+                under_way.remove(version)
+            elif (choice := self._try(version, now)) is not None:
+                return choice
+        choice = self._try(self.terms.agent_version, now)
+        # Who waits in other processes may wait for what is refused, so none is made for them.
+        if choice is not None and self.noted.note.refused:
+            return choice._replace(waited_for=False)
+        return choice
+
+    def tried_elsewhere(self, probe: str, until: float) -> None:
+        """Somebody else tries what was refused: leave it to them for a while."""
+        self._elsewhere[probe] = until
+
+    def _try(self, version: str | None, now: float) -> Choice | None:
+        one = of_version(self.noted.note, version)
+        if one is None:
+            return Choice(version)
+        if self.barred(now, version) or version in self.creating.values():
+            return None
+        elsewhere = now < self._elsewhere.get(one.probe, now)
+        return None if elsewhere else Choice(version, one.probe)
 
     def missing(self) -> int:
         """How many creations its callers here wait for that are not under way."""
@@ -265,7 +322,9 @@ class Desk:
     def lacking(self, target: int) -> int:
         """How many of so many sessions to lie ready are neither there nor under way."""
         counts = self.counts
-        if not self.noted.open or self.noted.note.failure is not None:
+        note = self.noted.note
+        refused = note.failure is not None or of_version(note, self.terms.agent_version) is not None
+        if refused or not self.noted.open:
             return 0
         creating, fresh = counts.of("creating"), counts.of("idle")
         short = target - fresh - max(0, creating - counts.new)
@@ -338,35 +397,3 @@ class Desk:
             terms.max_leased,
             terms.max_waiting,
         )
-
-
-BORN_EXPIRED: Final = Failure(
-    "agent",
-    "sessions of this agent are born expired: their estimatedExpiresTime is missing or not after "
-    "their updatedTime; check the agent's retention, or report it to the stack's operators",
-)
-"""What a note says where a creation was of no use."""
-
-
-def failure_of(error: SessionPoolError) -> Failure | None:
-    """The error as a note can carry it to other processes; None for one that passes (B10)."""
-    if not isinstance(error, Unavailable | AuthError):
-        return None
-    return Failure(
-        "auth" if isinstance(error, AuthError) else "agent",
-        str(error),
-        error.error_name,
-        error.error_instance_id,
-        error.status,
-    )
-
-
-def error_of(failure: Failure) -> Unavailable | AuthError:
-    """The failure as an error to raise, the same in every process."""
-    kind = AuthError if failure.kind == "auth" else Unavailable
-    return kind(
-        failure.message,
-        error_name=failure.error_name,
-        error_instance_id=failure.error_instance_id,
-        status=failure.status,
-    )

@@ -11,10 +11,11 @@ from contextlib import suppress
 from functools import partial
 
 from session_pool.desk import Desk
-from session_pool.errors import StoreError
+from session_pool.errors import StoreError, StoreUnavailable
 from session_pool.events import SessionDied, SessionQuarantined, SessionRetired
 from session_pool.model import FOREVER, Entry, Sighting
-from session_pool.space import Note, Put
+from session_pool.refusals import aged, of_version, with_failure, without_failure
+from session_pool.space import Failure, Note, Put
 from session_pool.works import TELL_S, Works
 
 
@@ -38,17 +39,40 @@ async def write_note(
     Raises:
         StoreUnavailable: it was away for that long.
     """
-    noted = desk.noted
+    noted, read_at = desk.noted, desk.noted_at
     while True:
         note, opens = change(noted.note), noted.open if open_ is None else open_
         if note == noted.note and note.failure is None and opens == noted.open:
             return
+        note = aged(note, noted.note, noted.age_s + works.clock() - read_at)
         ask = partial(works.store.note, desk.key, noted.version, note, open_=opens)
         answer = await works.again(ask, works.loop.time() + for_s)
         desk.take_note(answer, works.clock())
         if answer.note == note and opens == answer.open:
             return
-        noted = answer
+        noted, read_at = answer, desk.noted_at
+
+
+async def tell_refused(works: Works, desk: Desk, failure: Failure, version: str | None) -> None:
+    """Tell why a creation was refused, to all whom that concerns, in every process (B10).
+
+    Args:
+        works: the pool's means.
+        desk: the agent's.
+        failure: what the remote said.
+        version: the one that alone it concerns; None: the agent.
+    """
+    probe, chore = works.next_id(), works.next_id()
+    await write_note(works, desk, lambda note: with_failure(note, failure, version, probe))
+    # The chore makes the warm target try again once newcomers may (one probe).
+    await works.put(Put(desk.key, chore, chore, "chore", deadline_in_s=desk.terms.error_ttl_s))
+
+
+async def tell_had(works: Works, desk: Desk, *versions: str | None) -> None:
+    """Tell that there is a session of these versions, should they have been refused (B10)."""
+    if any(of_version(desk.noted.note, version) for version in versions):
+        with suppress(StoreUnavailable):  # the pool ends; whoever tries it next tells
+            await write_note(works, desk, lambda note: without_failure(note, *versions))
 
 
 async def found_dead(works: Works, desk: Desk, entry: Entry, early_s: float) -> None:

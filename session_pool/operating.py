@@ -11,13 +11,14 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
-from session_pool.desk import Desk, error_of
+from session_pool.desk import Desk
 from session_pool.desks import Desks
 from session_pool.errors import AcquireTimeout, ConfigError, PoolPaused, StoreUnavailable
 from session_pool.keeper import LATER_S, Keeper
 from session_pool.lease import Lease
 from session_pool.model import FOREVER, Counts, Entry
 from session_pool.notes import tell, write_note
+from session_pool.refusals import error_of
 from session_pool.space import Done, Note, Put
 from session_pool.verdicts import evicted
 from session_pool.works import TELL_S, Works
@@ -213,9 +214,10 @@ def _give_up(desk: Desk, wanted: int, works: Works, began: float, until: float) 
     """Raise what keeps an agent from being warm, if it will not pass, or not in time."""
     if not desk.noted.open:
         raise PoolPaused(f"{desk.name} is paused; resume it first")
-    failure = desk.failing(works.clock())
+    version = desk.terms.agent_version
+    failure = desk.failing(works.clock(), version)
     if failure is not None:
-        raise error_of(failure) from desk.last_error
+        raise error_of(failure) from desk.cause(failure, version)
     now = works.loop.time()
     if now >= until:
         raise AcquireTimeout(

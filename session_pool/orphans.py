@@ -9,20 +9,19 @@ pool. Any process may search, at any time: each change of the store is one that 
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from session_pool.desk import Desk
 from session_pool.errors import RemoteRejected, SessionGone, SessionPoolError
 from session_pool.events import CreationSettled, OrphanAdopted, OrphanFound, SessionDeleted
-from session_pool.foundry import SessionPage, Urgency
+from session_pool.foundry import Urgency
 from session_pool.lineage import Listed, adopted, alike, begins, closes, listed, matches, wanted
 from session_pool.model import Entry, Sought, State
 from session_pool.recalls import outdated
 from session_pool.rules import change
 from session_pool.space import Done, Put
 from session_pool.telemetry import log
-from session_pool.verdicts import PAGE
-from session_pool.verifying import LOOK_TIMEOUT_S
+from session_pool.verifying import LOOK_TIMEOUT_S, Walk, not_listed
 from session_pool.works import Works
 
 CREATING: Final[tuple[State, ...]] = ("creating",)
@@ -33,12 +32,6 @@ AGAIN_S: Final = 30.0
 
 UNDER_WAY: Final = 1000
 """Creations that are read at most; more than any budget lets through at once."""
-
-
-class _Page(NamedTuple):
-    page: SessionPage
-    sent_at: float
-    read_at: float
 
 
 class Orphans:
@@ -73,7 +66,7 @@ class Orphans:
                 await self._settle(desk, entry, "cannot be looked for")
             return
         except SessionPoolError as error:
-            log.debug("lost sessions are looked for later", exc_info=error)
+            not_listed(desk, error, "lost sessions are looked for later")
             return
         store = works.store
         under_way = await store.find(desk.key, states=CREATING, limit=UNDER_WAY)
@@ -113,10 +106,10 @@ class Orphans:
         """The sessions that look like those, as the remote lists them: the newest come first."""
         works, since = self._works, min(map(begins, lost))
         found: list[Listed] = []
-        token: str | None = None
-        while True:
-            page, sent_at, read_at = await works.paced.call(Urgency.ORPHAN, self._page, desk, token)
-            date, token = page.date, page.next_page_token
+        walk = Walk(works, desk, Urgency.ORPHAN)
+        while (read := await walk.next()) is not None:
+            page, sent_at, read_at = read
+            date = page.date
             if date is None:
                 log.warning("lost sessions cannot be told from others: answers carry no Date")
                 return found
@@ -124,15 +117,9 @@ class Orphans:
                 listed(seen, date, sent_at + ahead_s, read_at + ahead_s) for seen in page.sessions
             ]
             found += [one for one in shown if any(alike(entry, one, fresh) for entry in lost)]
-            if token is None or (shown and shown[-1].touched < since):
+            if shown and shown[-1].touched < since:
                 return found
-
-    async def _page(self, desk: Desk, token: str | None) -> _Page:
-        works, sent_at = self._works, self._works.clock()
-        page = await works.api.list_sessions(
-            desk.rid, page_size=PAGE, page_token=token, timeout_s=LOOK_TIMEOUT_S
-        )
-        return _Page(page, sent_at, works.clock())
+        return found
 
     # ------------------------------------------------------------------ what is found
 

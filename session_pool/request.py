@@ -12,7 +12,7 @@ from typing import Final
 
 from session_pool.bells import ASK_AGAIN_S, TICK_S
 from session_pool.confirming import look
-from session_pool.desk import Asked, Desk, First, error_of
+from session_pool.desk import Asked, Desk, First
 from session_pool.endings import give_back
 from session_pool.errors import (
     AcquireTimeout,
@@ -26,6 +26,7 @@ from session_pool.errors import (
 from session_pool.events import ConversationReplaced
 from session_pool.model import FOREVER, Sighting
 from session_pool.notes import found_dead, outlived, tell
+from session_pool.refusals import error_of
 from session_pool.rules import change, confirm, dead, following, refused
 from session_pool.space import Done, Grant, NotDone, Put, Refusal, Ticket, Want
 from session_pool.timeouts import time_went_into, timed_out
@@ -247,8 +248,7 @@ class Request:
         if own_only and ticket.needs == "new":
             raise SessionGone("the conversation has no session any more")
         works, desk, request = self._works, self._desk, self._id
-        if desk.noted.note.failure is not None:
-            self._fail_fast(ticket.needs)
+        self._fail_fast(ticket.needs)
         if not desk.noted.open and desk.noted.version == ticket.note_version:
             raise self._paused()
         desk.waited += not self._waited
@@ -298,9 +298,11 @@ class Request:
                 raise self._timed_out(refusal)
 
     def _fail_fast(self, needs: str) -> None:
-        failure = self._desk.failing(self._works.clock()) if needs == "new" else None
-        if failure is not None:
-            raise error_of(failure) from self._desk.last_error
+        desk, note = self._desk, self._desk.noted.note
+        if needs == "new" and (note.failure is not None or note.refused):
+            version = self._asked.agent_version or desk.terms.agent_version
+            if (failure := desk.failing(self._works.clock(), version)) is not None:
+                raise error_of(failure) from desk.cause(failure, version)
 
     def _paused(self) -> PoolPaused:
         return PoolPaused(f"{self._desk.name} is paused; resume it, or try again later")

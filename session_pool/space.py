@@ -107,6 +107,23 @@ class Failure(NamedTuple):
     status: int | None = None
 
 
+class Refused(NamedTuple):
+    """Why sessions of one version of the agent cannot be created, though others may be (B10).
+
+    Attributes:
+        agent_version: `major.minor`, as it was asked for.
+        failure: what the remote said.
+        age_s: seconds from that to when the note was written.
+        probe: id of the entry of a creation that tries it again. An id is there once, so there is
+            one such creation at a time, over all processes.
+    """
+
+    agent_version: str
+    failure: Failure
+    age_s: float = 0.0
+    probe: str = ""
+
+
 class Note(NamedTuple):
     """What every process should know of a key. Opaque to a store, but for its `open` bit.
 
@@ -118,6 +135,7 @@ class Note(NamedTuple):
         recycled: how often; sessions of an earlier batch go to nobody new (B25).
         doubted_before: by the store's clock; what was made before may have been used in writes that
             the store has lost, so it is looked at before anybody new has it (B4, B27).
+        refused: versions asked for by number that cannot be had, the latest refusal last.
     """
 
     failure: Failure | None = None
@@ -125,6 +143,7 @@ class Note(NamedTuple):
     drained: bool = False
     recycled: int = 0
     doubted_before: float | None = None
+    refused: tuple[Refused, ...] = ()
 
 
 NO_NOTE: Final = Note()

@@ -5,12 +5,12 @@ One look at an agent at a time: where many are due, a few pages of `list` show a
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from session_pool.desk import Desk
-from session_pool.errors import SessionGone, SessionPoolError
+from session_pool.errors import RemoteMalformed, SessionGone, SessionPoolError
 from session_pool.events import SessionRetired
-from session_pool.foundry import Urgency
+from session_pool.foundry import SessionPage, Urgency
 from session_pool.model import Entry, Sighting, State
 from session_pool.notes import found_dead, outlived
 from session_pool.rules import dead
@@ -20,6 +20,86 @@ from session_pool.works import Works
 
 LOOK_TIMEOUT_S: Final = 10.0
 """For one request of upkeep; a remote that takes longer is asked again with the next claim."""
+
+MOST_PAGES: Final = 1000
+"""Of one walk through a list. A search reads back to what was last used before the creation that it
+looks for; so many pages are what all of a service user's requests can have used in ten minutes, and
+it has been looking since the second or third."""
+
+
+class Page(NamedTuple):
+    """One page of a list.
+
+    Attributes:
+        sent_at, read_at: by the pool's clock, before the request and after its answer.
+    """
+
+    page: SessionPage
+    sent_at: float
+    read_at: float
+
+
+class Walk:
+    """One walk through the pages of an agent's list, the latest used first; it always ends.
+
+    Args:
+        works: the pool's means.
+        desk: the agent's.
+        urgency: of its requests.
+
+    Attributes:
+        pages: read so far.
+    """
+
+    def __init__(self, works: Works, desk: Desk, urgency: Urgency) -> None:
+        self._works = works
+        self._desk = desk
+        self._urgency = urgency
+        self._token: str | None = None
+        self._tokens: set[str | None] = set()
+
+    @property
+    def pages(self) -> int:
+        """How many were asked for."""
+        return len(self._tokens)
+
+    async def next(self) -> Page | None:
+        """The next page; None after the last.
+
+        Raises:
+            RemoteMalformed: this page was shown before, or there are more than can be meant.
+        """
+        if self._tokens and self._token is None:
+            return None
+        if self._token in self._tokens:
+            raise RemoteMalformed(
+                f"list_sessions: nextPageToken: page {self.pages} names a page that was read "
+                "before, so the list has no end; report it to the stack's operators"
+            )
+        if self.pages >= MOST_PAGES:
+            raise RemoteMalformed(
+                f"list_sessions: nextPageToken: there are more than {MOST_PAGES} pages"
+            )
+        self._tokens.add(self._token)
+        read = await self._works.paced.call(self._urgency, self._read)
+        self._token = read.page.next_page_token
+        return read
+
+    async def _read(self) -> Page:
+        works, sent_at = self._works, self._works.clock()
+        page = await works.api.list_sessions(
+            self._desk.rid, page_size=PAGE, page_token=self._token, timeout_s=LOOK_TIMEOUT_S
+        )
+        return Page(page, sent_at, works.clock())
+
+
+def not_listed(desk: Desk, error: SessionPoolError, what: str) -> None:
+    """Log why a list could not be read: what will not pass by itself is said once, aloud."""
+    if isinstance(error, RemoteMalformed) and not desk.told_malformed:
+        desk.told_malformed = True
+        log.warning("%s of %s: %s", what, desk.name, error)
+    else:
+        log.debug("%s", what, exc_info=error)
 
 
 async def see(works: Works, desk: Desk, entry: Entry, urgency: Urgency) -> Sighting:
@@ -89,23 +169,14 @@ class Verifier:
 
     async def _list(self, desk: Desk, wanted: set[str]) -> dict[str, Sighting]:
         found: dict[str, Sighting] = {}
-        token: str | None = None
+        walk = Walk(self._works, desk, Urgency.VERIFY)
         try:
-            while True:
-                page = await self._works.paced.call(
-                    Urgency.VERIFY,
-                    self._works.api.list_sessions,
-                    desk.rid,
-                    page_size=PAGE,
-                    page_token=token,
-                    timeout_s=LOOK_TIMEOUT_S,
-                )
-                for sighting in page.sessions:
+            # Other clients' sessions may stand before them, and those that were used and left: once
+            # it has cost as much as one GET each, the rest is looked at like that.
+            while len(found) < len(wanted) > walk.pages and (read := await walk.next()):
+                for sighting in read.page.sessions:
                     if sighting.session.rid in wanted:
                         found[sighting.session.rid] = sighting
-                token = page.next_page_token
-                if token is None or len(found) == len(wanted):
-                    return found
         except SessionPoolError as error:
-            log.debug("the sessions could not be listed", exc_info=error)
-            return found
+            not_listed(desk, error, "idle sessions cannot be listed")
+        return found

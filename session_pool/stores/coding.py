@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from session_pool.model import NO_FACTS, Facts, Session, Sought
-from session_pool.space import NO_NOTE, Failure, Note
+from session_pool.space import NO_NOTE, Failure, Note, Refused
 
 
 def facts_as_text(facts: Facts) -> str:
@@ -67,6 +67,10 @@ def note_as_text(note: Note) -> str:
     }
     if note.failure is not None:
         told["failure"] = note.failure._asdict()
+    if note.refused:
+        told["refused"] = [
+            {**one._asdict(), "failure": one.failure._asdict()} for one in note.refused
+        ]
     return json.dumps(told, separators=(",", ":")) if told else ""
 
 
@@ -77,5 +81,16 @@ def note_of_text(text: str) -> Note:
     told: dict[str, Any] = json.loads(text)
     failure = told.get("failure")
     if failure is not None:
-        told["failure"] = Failure(**{n: failure[n] for n in Failure._fields if n in failure})
+        told["failure"] = _failure(failure)
+    told["refused"] = tuple(
+        Refused(
+            **{n: one[n] for n in Refused._fields if n in one}
+            | {"failure": _failure(one["failure"])}
+        )
+        for one in told.get("refused", ())
+    )
     return Note(**{name: told[name] for name in Note._fields if name in told})
+
+
+def _failure(told: dict[str, Any]) -> Failure:
+    return Failure(**{name: told[name] for name in Failure._fields if name in told})

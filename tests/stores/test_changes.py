@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from session_pool.model import FOREVER, Facts, Sought
-from session_pool.space import Done, Failure, NotDone, Note, Put, Refusal
+from session_pool.space import Done, Failure, NotDone, Note, Put, Refusal, Refused
 from tests.stores.scene import KEY, OTHER, START, Scene, guard, want
 
 
@@ -216,8 +216,9 @@ async def test_answers_are_of_one_moment(scene: Scene) -> None:
 
 async def test_a_note_is_written_by_compare_and_set(scene: Scene) -> None:
     failure = Failure("agent", "no such agent", "AgentNotFound")
-    noted = await scene.store.note(KEY, 0, Note(failure=failure), open_=True)
-    assert (noted.note.failure, noted.version, noted.open) == (failure, 1, True)
+    note = Note(failure=failure, refused=(Refused("9.9", failure, 0.1, "probe"),))
+    noted = await scene.store.note(KEY, 0, note, open_=True)
+    assert (noted.note, noted.version, noted.open) == (note, 1, True)
     scene.advance(4)
     stale = await scene.store.note(KEY, 0, Note(), open_=False)
     assert (stale.note.failure, stale.version, stale.age_s, stale.open) == (failure, 1, 4.0, True)
