@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from session_pool.errors import AgentUnavailable as Unavailable
@@ -82,7 +83,8 @@ class Desk:
         stranger: only other processes serve it; here it is looked after and nothing more.
         wary: the note says something of sessions that lie ready, so each is judged as it is handed
             out or comes back.
-        waiting: what was asked by those who wait the long way.
+        waiting: by request of those who wait the long way, which version they asked for, and what
+            they were told to wait for (`Ticket.needs`).
         warming: what calls of `warm` wait for, by the bell of each.
         plain: the want of who asks for nothing in particular.
         nothing_noted: the note says nothing that a hand-out has to heed: a free session that is
@@ -132,7 +134,7 @@ class Desk:
         self.newest: str | None = None
         self.last_error: SessionPoolError | None = None
         self.counts = Counts({}, 0, 0, {})
-        self.waiting: dict[str, Asked] = {}
+        self.waiting: dict[str, tuple[str | None, str]] = {}
         self.asking: set[Any] = set()  # requests on the long way, which a close takes back
         self.creating: dict[str, str | None] = {}
         self.leases: dict[str, weakref.ref[Any]] = {}
@@ -280,15 +282,18 @@ class Desk:
     def _versions(self) -> Iterator[str | None]:
         if self.lender is not None:  # it knows those as well who stand in line the short way
             return (want.agent_version for want in self.lender.wants())
-        asked = self.waiting.values()
-        return (one.agent_version or self.terms.agent_version for one in asked)
+        # Who waits for a session that is there wants none made, as far as it was told.
+        waiting, usual = self.waiting.values(), self.terms.agent_version
+        in_want = (version or usual for version, needs in waiting if needs != "own")
+        others = (version or usual for version, needs in waiting if needs == "own")
+        return chain(in_want, others)
 
     def overfull(self, counts: Counts) -> bool:
         """Whether a cap on what lies ready or is remembered is exceeded."""
-        states, terms = counts.states, self.terms
+        terms = self.terms
         return (
-            states.get("idle", 0) > (0 if self.noted.note.drained else terms.max_idle)
-            or states.get("parked", 0) + states.get("gone", 0) > terms.max_parked
+            counts.of("idle") > (0 if self.noted.note.drained else terms.max_idle)
+            or counts.of("parked", "gone") > terms.max_parked
         )
 
     def stats(self) -> PoolStats:
