@@ -290,10 +290,10 @@ class Desk:
 
     def overfull(self, counts: Counts) -> bool:
         """Whether a cap on what lies ready or is remembered is exceeded."""
-        terms = self.terms
+        states, terms = counts.states, self.terms
         return (
-            counts.of("idle") > (0 if self.noted.note.drained else terms.max_idle)
-            or counts.of("parked", "gone") > terms.max_parked
+            states.get("idle", 0) > (0 if self.noted.note.drained else terms.max_idle)
+            or states.get("parked", 0) + states.get("gone", 0) > terms.max_parked
         )
 
     def stats(self) -> PoolStats:

@@ -193,7 +193,7 @@ class Loans(Counter):
             self._deadlines.queue(row, at)
         if express or self.waiting.by_request:
             self.serve(now)
-            if self.new():
+            if self.counts.new:
                 return MORE_WANTED
         return LAID_BACK
 
