@@ -16,8 +16,9 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self, cast
 from weakref import ref
 
+from session_pool.asked import AT_ONCE, NOTHING_ASKED, Asked, First
 from session_pool.conversation import Key, conversation_key
-from session_pool.desk import AT_ONCE, NOTHING_ASKED, Asked, Desk, First
+from session_pool.desk import Desk
 from session_pool.door import Door
 from session_pool.errors import AlreadyHeld, ConfigError, RemoteUnavailable, SessionGone
 from session_pool.events import SessionDeleted

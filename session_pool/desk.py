@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from itertools import chain
+from typing import Any, Final
 
+from session_pool.asked import NOTHING_ASKED, Asked
 from session_pool.errors import ConfigError, SessionPoolError
 from session_pool.events import (
     AgentDrained,
@@ -24,7 +26,7 @@ from session_pool.model import FOREVER, Counts, PoolKey, Sighting, Sought, Terms
 from session_pool.policy import AgentPolicy
 from session_pool.refusals import MOST, Choice, of_version
 from session_pool.rules import lie_ready
-from session_pool.space import NO_NOTE, Failure, Grant, Noted, Refusal, Ticket, Want
+from session_pool.space import NO_NOTE, Failure, Noted, Want
 from session_pool.stores.base import LocalStore
 from session_pool.stores.lending import Lender
 from session_pool.telemetry import Bus, PoolStats, Recorder
@@ -37,33 +39,6 @@ MEANINGFUL: Final = 0.1
 LATE_S: Final = 120.0
 """A request whose client has gone may take effect so much later than one that is waited for: about
 as long as gateways keep one."""
-
-
-class Asked(NamedTuple):
-    """What a caller asked for, as far as it shapes the want."""
-
-    conversation: str | None = None
-    agent_version: str | None = None
-    min_remaining_s: float | None = None
-
-
-NOTHING_ASKED, AT_ONCE = Asked(), Asked()
-"""Of who asks for nothing in particular; the other one does not wait either."""
-
-
-class First(NamedTuple):
-    """How far the short way came: a request that stands in line, is refused, or needs a look.
-
-    Attributes:
-        answer: the store's; None where it is to be asked again, since the bell was rung.
-        place, began: of one that has stood in line: its number, and since when by the loop's time.
-    """
-
-    request: str
-    want: Want
-    answer: Grant | Ticket | Refusal | None
-    place: int | None = None
-    began: float | None = None
 
 
 class Desk:
@@ -83,7 +58,8 @@ class Desk:
         wary: the note says something of sessions that lie ready, so each is judged as it is handed
             out or comes back.
         told_malformed: that its sessions cannot be listed was said aloud.
-        waiting: what was asked by those who wait the long way.
+        waiting: by request of those who wait the long way, which version they asked for, and what
+            they were told to wait for (`Ticket.needs`).
         version_errors: what creations of versions were refused with here.
         warming: what calls of `warm` wait for, by the bell of each.
         plain: the want of who asks for nothing in particular.
@@ -136,7 +112,7 @@ class Desk:
         self.version_errors: dict[str, SessionPoolError] = {}
         self._elsewhere: dict[str, float] = {}
         self.counts = Counts({}, 0, 0, {})
-        self.waiting: dict[str, Asked] = {}
+        self.waiting: dict[str, tuple[str | None, str]] = {}
         self.asking: set[Any] = set()  # requests on the long way, which a close takes back
         self.creating: dict[str, str | None] = {}
         self.leases: dict[str, weakref.ref[Any]] = {}
@@ -339,8 +315,11 @@ class Desk:
     def _versions(self) -> Iterator[str | None]:
         if self.lender is not None:  # it knows those as well who stand in line the short way
             return (want.agent_version for want in self.lender.wants())
-        asked = self.waiting.values()
-        return (one.agent_version or self.terms.agent_version for one in asked)
+        # Who waits for a session that is there wants none made, as far as it was told.
+        waiting, usual = self.waiting.values(), self.terms.agent_version
+        in_want = (version or usual for version, needs in waiting if needs != "own")
+        others = (version or usual for version, needs in waiting if needs == "own")
+        return chain(in_want, others)
 
     def overfull(self, counts: Counts) -> bool:
         """Whether a cap on what lies ready or is remembered is exceeded."""

@@ -25,7 +25,7 @@ from session_pool.particulars import Particulars
 from session_pool.rules import Ending, ended
 from session_pool.space import Done, Grant, Held, Put
 from session_pool.stores.base import LocalStore
-from session_pool.stores.lending import LAID_BACK, NOT_DONE
+from session_pool.stores.lending import MORE_WANTED, NOT_DONE, PASSED_ON
 from session_pool.telemetry import BOUNDS_S, BRIEF_S
 from session_pool.works import TELL_S, Works
 
@@ -212,8 +212,12 @@ class Holding(Particulars):
         held.counts[0 if held_s <= BRIEF_S else bisect_left(BOUNDS_S, held_s)] += 1
         held.sum_s += held_s
         if works.watchers or (
-            became == LAID_BACK
-            and (loan.deadline < works.wake_at or lender.entries.idle > desk.max_idle)
+            became != PASSED_ON
+            and (
+                loan.deadline < works.wake_at
+                or became == MORE_WANTED
+                or lender.entries.idle > desk.max_idle
+            )
         ):
             works.on_change(desk.key, lender.counts, loan.deadline - now)
         return True

@@ -213,6 +213,8 @@ class Particulars:
     @property
     def held_s(self) -> float:
         """Seconds since it was acquired."""
+        if self._loan is None:
+            _ = self._entry  # or it was never held, and says so
         return self._works.clock() - self._since
 
     def __repr__(self) -> str:

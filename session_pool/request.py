@@ -10,9 +10,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from session_pool.asked import Asked, First
 from session_pool.bells import ASK_AGAIN_S, TICK_S
 from session_pool.confirming import look
-from session_pool.desk import Asked, Desk, First
+from session_pool.desk import Desk
 from session_pool.endings import give_back
 from session_pool.errors import (
     AcquireTimeout,
@@ -175,7 +176,7 @@ class Request:
             answer = await self._taken(want, place, instead)
         self._check_open()
         self._desk.counts, counts, terms = answer.counts, answer.counts, self._desk.terms
-        if counts.states.get("idle", 0) < terms.min_idle and type(answer) is not Ticket:
+        if counts.of("idle") < terms.min_idle and type(answer) is not Ticket:
             works.on_change(self._desk.key, counts, None)
         return answer
 
@@ -253,7 +254,7 @@ class Request:
             raise self._paused()
         desk.waited += not self._waited
         self._waited, self._ticket = True, ticket
-        desk.waiting[request] = self._asked
+        desk.waiting[request] = self._asked.agent_version, ticket.needs
         if ticket.counts.new:
             works.on_change(desk.key, ticket.counts, None)
         if self._rung:

@@ -56,16 +56,17 @@ class Loan(Protocol):
 Standing = tuple[str, int, Any, bool]
 """A request that stands in line, with a bell of its own: the request; its number in line; what
 `make_bell` made, into which what it is granted is put; whether there is room under the cap, so that
-a session for it could be made. (A plain tuple: a named one takes
-several times as long to make.)"""
+a session for it could be made. (A plain tuple: a named one takes several times as long to make.)"""
 
 
-TakenBack = Literal[0, 1, 2]
+TakenBack = Literal[0, 1, 2, 3]
 NOT_DONE: Final = 0
 PASSED_ON: Final = 1
 LAID_BACK: Final = 2
+MORE_WANTED: Final = 3
 """What became of a session that is given back: nothing, since the lease is over or it is bound by
-now; another waiter has it; it lies ready."""
+now; the next in line has it; it lies ready, or somebody in line has it whom it fits; the same, and
+who is still in line needs a session that is not made yet, for which there is room now."""
 
 
 class Idle(Protocol):
@@ -114,7 +115,10 @@ class Lender(Protocol):
         """
 
     def wants(self) -> Iterator[Want]:
-        """What those in line want, in the order in which they came."""
+        """What those in line want who need a session not yet made, the earliest first.
+
+        Nothing may change while it is read.
+        """
 
     def rouse(self) -> None:
         """News for all who stand by a bell of their own: ring it with None."""

@@ -20,9 +20,17 @@ from session_pool.model import FOREVER, Counts, Entry, PoolKey
 from session_pool.space import Grant, Held, Note, Noted, Put, Refusal, Ticket, Want
 from session_pool.stores.counter import Counter
 from session_pool.stores.deadlines import Deadlines
-from session_pool.stores.lending import LAID_BACK, NOT_DONE, PASSED_ON, Bell, Standing, TakenBack
+from session_pool.stores.lending import (
+    LAID_BACK,
+    MORE_WANTED,
+    NOT_DONE,
+    PASSED_ON,
+    Bell,
+    Standing,
+    TakenBack,
+)
 from session_pool.stores.rows import Row
-from session_pool.stores.waiting import Waiter
+from session_pool.stores.waiting import SLACK, Waiter
 
 
 class Loans(Counter):
@@ -43,7 +51,8 @@ class Loans(Counter):
     ) -> None:
         super().__init__(key, rows, deadlines, bells)
         self._clock = clock
-        # While anybody stands here, there are no `waiting.lines`, and all want `_known`.
+        # While anybody stands here, there are no `waiting.lines`, the key is open, and all want
+        # `_known`; what is free does not fit them, but for one whose bell is done already.
         self._express: deque[Standing] = deque()
         self._left: set[int] = set()  # the places of those in it who wait no more
         # The want that was asked for last, taken apart: mostly it is the same again.
@@ -65,10 +74,11 @@ class Loans(Counter):
             return None
         waiting = self.waiting
         if waiting.by_request and (most != self._cap or waiting.ends != FOREVER):
+            # A raised cap serves those in line first; so does one who leaves by himself.
             return None
         if waiting.lines:
             return self._lend_in_line(want, request, make_bell)
-        if not express:
+        if not express:  # whoever waits, waits for his own session: what is free is anybody's
             self._cap = most
             if len(leases) < most:
                 entries, clock = self.entries, self._clock
@@ -182,23 +192,30 @@ class Loans(Counter):
             self._deadlines.queue(row, at)
         if express or self.waiting.by_request:
             self.serve(now)
+            if self.counts.new:
+                return MORE_WANTED
         return LAID_BACK
 
     def leave(self, standing: Standing) -> None:
         """See `Lender.leave`."""
         request, place, bell, _ = standing
-        if bell.cancelled() and request not in self.waiting.by_request:
-            self._left.add(place)
-        else:
+        if not bell.cancelled() or request in self.waiting.by_request:
             self.withdraw(request, self._clock())
+            return
+        # It stands in the express still: only its place is marked, until its turn comes, or until
+        # those who left are more than those who wait.
+        express, left = self._express, self._left
+        left.add(place)
+        if len(left) > SLACK + len(express) // 2:
+            self._express = deque(one for one in express if one[1] not in left)
+            left.clear()
 
     def wants(self) -> Iterator[Want]:
         """See `Lender.wants`."""
         if self._known is not None:
             yield from repeat(self._known, len(self._express) - len(self._left))
-        for waiter in self.waiting.by_request.values():
-            if waiter.row is None and waiter.verdict is None:
-                yield waiter.want
+        for waiter in self.waiting.in_want():
+            yield waiter.want
 
     def rouse(self) -> None:
         """See `Lender.rouse`."""
@@ -236,17 +253,17 @@ class Loans(Counter):
         instead: Put | None,
     ) -> Grant | Ticket | Refusal:
         """See `Store.take`."""
-        if self._express and want.conversation is None:  # it may be one of those
-            self._pour()
+        if self._express and (want.conversation is None or want.max_leased != self._cap):
+            self._pour()  # it may be one of those, or a raised cap serves them first
         answer = super().take(want, request, now, patience_s, note_version, place, instead)
-        if self._express and self.waiting.lines:
+        if self._express and self.waiting.lines:  # a conversation that has no session stands there
             self._pour()
         return answer
 
     def withdraw(self, request: str, now: float) -> Counts:
         """See `Store.withdraw`."""
         if request not in self.waiting.by_request and request not in self.entries.leases:
-            self._pour()
+            self._pour()  # it may stand in the express
         return super().withdraw(request, now)
 
     def register(self, holder: str, held: Held, ttl_s: float, now: float) -> Entry | None:
@@ -262,6 +279,8 @@ class Loans(Counter):
     def serve(self, now: float) -> None:
         """Grant what can be granted, the earliest first."""
         express, left, entries = self._express, self._left, self.entries
+        if self.waiting.vain:
+            self.waiting.dismiss()  # then those behind them may stand in the lines
         if self.waiting.lines:
             self._pour()
         while express and self._open and len(entries.leases) < self._cap:
@@ -275,7 +294,7 @@ class Loans(Counter):
                 break
             row, want = entries.free(self._version, now + self._wish_s), self._known
             if row is None or want is None:
-                return
+                break
             express.popleft()
             self._lease(row, want, request, place, now)
             bell.set_result(row)

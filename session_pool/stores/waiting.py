@@ -11,8 +11,9 @@ along a line. Knows no entries, but for what a conversation's own session is.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from heapq import heapify, heappop, heappush
+from collections.abc import Callable, Iterable, Iterator
+from heapq import heapify, heappop, heappush, merge
+from operator import attrgetter
 from typing import Final, Literal
 
 from session_pool.model import FOREVER
@@ -62,6 +63,9 @@ class Waiter:
         return self.request < other.request
 
 
+_turn: Final = attrgetter("place", "request")
+
+
 class Line:
     """Waiters by their number, the lowest first.
 
@@ -107,6 +111,17 @@ class Line:
             return early[0][1]
         return late[0] if late else None
 
+    def __iter__(self) -> Iterator[Waiter]:
+        """Those in it by their number; nobody may come or leave meanwhile."""
+        every: Iterable[Waiter] = self._late
+        if self._early:
+            every = merge(self._late, (waiter for _, waiter in sorted(self._early)), key=_turn)
+        last: Waiter | None = None
+        for waiter in every:
+            if waiter in self._members and waiter is not last:  # one that came back is there twice
+                yield waiter
+                last = waiter
+
     def remove(self, waiter: Waiter) -> None:
         """Leave the line."""
         members = self._members
@@ -149,6 +164,11 @@ class Waiting:
     def behind(self, conversation: str) -> bool:
         """Whether somebody waits already for what this conversation has or will have."""
         return conversation in self._conversations
+
+    def in_want(self) -> Iterator[Waiter]:
+        """Who stands for a free session, the earliest first; nothing may change meanwhile."""
+        lines = [line for line in self.lines.values() if line.where is not OWN]
+        return iter(lines[0]) if len(lines) == 1 else merge(*lines, key=_turn)
 
     # ------------------------------------------------------------------ in and out of line
 

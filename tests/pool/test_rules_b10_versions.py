@@ -9,7 +9,6 @@ import pytest
 
 from session_pool import AcquireTimeout, Agent, AgentPolicy, AgentUnavailable
 from session_pool.claims import Claims
-from session_pool.desk import Asked
 from session_pool.emulator import AGENT_RID, AgentSetup
 from session_pool.model import Counts
 from session_pool.space import NotDone, Put
@@ -403,7 +402,7 @@ async def test_a_probe_under_way_is_left_to_whoever_is_at_it() -> None:
         await asyncio.sleep(TTL_S)
         works, desk = home.pool._works, home.pool._desk(home.agent)
         claims, counts = Claims(works), Counts({}, 2, 2, {})
-        desk.waiting = {"r1": Asked(agent_version="9.9"), "r2": Asked(agent_version="9.9")}
+        desk.waiting = {"r1": ("9.9", "new"), "r2": ("9.9", "new")}
         put = claims.asked(desk, counts, 0, 5)
         assert put is not None
         assert put.id == desk.noted.note.refused[0].probe != put.op
