@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any, Final
 
-from session_pool.asked import NOTHING_ASKED, Asked
+from session_pool.asked import AT_ONCE, NOTHING_ASKED, Asked
 from session_pool.errors import ConfigError, SessionPoolError
 from session_pool.events import (
     AgentDrained,
@@ -202,7 +202,7 @@ class Desk:
         Raises:
             ConfigError: a wish for more life than the agent's sessions are born with (B8).
         """
-        if asked is NOTHING_ASKED:
+        if asked is NOTHING_ASKED or asked is AT_ONCE:
             return self.plain
         wish_s = wish(asked.min_remaining_s, self.terms)
         if self.born_with_s is not None and wish_s > self.born_with_s:

@@ -233,7 +233,8 @@ class Counts:
 
     def of(self, *states: State) -> int:
         """How many entries are in any of these states."""
-        return sum(self.states.get(state, 0) for state in states)
+        counted = self.states
+        return sum(counted.get(state, 0) for state in states)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Counts):

@@ -23,7 +23,10 @@ def seconds(given: object, name: str, hint: str = "", *, more_than_0: bool = Fal
         ConfigError: no number, a negative one, not a number (NaN), or one beyond all floats.
     """
     hint = f"; {hint}" if hint else ""
-    if isinstance(given, str | bytes) or not isinstance(given, SupportsFloat):
+    # A protocol is asked for last: looking for it costs more than a lease.
+    if not isinstance(given, (float, int)) and (
+        isinstance(given, str | bytes) or not isinstance(given, SupportsFloat)
+    ):
         kind = type(given).__name__
         raise ConfigError(f"{name} must be a number of seconds, not a {kind}{hint}")
     try:
