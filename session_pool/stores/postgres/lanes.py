@@ -185,7 +185,15 @@ class Lanes:
             _fail(trip if wire is not None else lane.asked, trouble)
             if wire is not None and not isinstance(trouble, AnotherEpochError):
                 wire.terminate()  # what it has prepared may be what is wrong
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception) and wire is not None and wire.is_closed():
+                # The driver stumbles over a connection that was ended while it prepared something.
+                trouble = StoreUnavailable(
+                    f"store: {lane.doing}: the connection to {self._where} was closed meanwhile"
+                )
+                trouble.__cause__ = error
+                _fail(trip, trouble)
+                return wire
             trouble = StoreUnavailable(f"store: {lane.doing}: the store was closed")
             _fail(trip, trouble)
             _fail(lane.asked, trouble)
