@@ -25,6 +25,7 @@ from session_pool.verifying import LOOK_TIMEOUT_S, Walk, not_listed
 from session_pool.works import Works
 
 CREATING: Final[tuple[State, ...]] = ("creating",)
+LOST: Final[tuple[State, ...]] = ("unsettled",)
 IDLE: Final[tuple[State, ...]] = ("idle", "ageing")
 
 AGAIN_S: Final = 30.0
@@ -88,7 +89,8 @@ class Orphans:
 
     async def _later(self, desk: Desk, entry: Entry, in_s: float) -> None:
         op = self._works.next_id()
-        await self._works.put(change(desk.key, entry, op, "unsettled", deadline_in_s=in_s))
+        put = change(desk.key, entry, op, "unsettled", facts=entry.facts, deadline_in_s=in_s)
+        await self._works.put(put)
 
     # ------------------------------------------------------------------ looking
 
@@ -139,6 +141,10 @@ class Orphans:
         if not isinstance(answer, Done) or answer.entry is None:
             return
         entry = answer.entry
+        if await self._taken(desk, entry, rid):
+            unmarked = entry.facts._replace(sought=sought._replace(rid=None))
+            await self._later(desk, entry._replace(facts=unmarked), AGAIN_S)
+            return
         left_s = one.remaining_s - (works.clock() + ahead_s - one.read_at)
         target = desk.target(works.clock())
         of_use = desk.stranger or wanted(answer.counts, target)
@@ -154,6 +160,19 @@ class Orphans:
             await self._report(desk, entry, rid)
         else:
             await self._delete(desk, entry, rid)
+
+    async def _taken(self, desk: Desk, entry: Entry, rid: str) -> bool:
+        """Whether another search takes it for what another lost creation made (B12).
+
+        Each says so on record before it looks, so of two at least one hears of the other; and who
+        has adopted it has it on record before his mark goes. Hence in this order.
+        """
+        store = self._works.store
+        marked = await store.find(desk.key, states=LOST, limit=UNDER_WAY)
+        others = (one.facts.sought for one in marked if one.id != entry.id)
+        if any(sought is not None and sought.rid == rid for sought in others):
+            return True
+        return bool(await store.find(desk.key, rid=rid, limit=1))
 
     async def _delete(self, desk: Desk, entry: Entry, rid: str) -> None:
         works = self._works

@@ -16,7 +16,9 @@ from session_pool.events import (
     OrphanFound,
     SessionDeleted,
 )
-from session_pool.model import PoolKey
+from session_pool.model import Facts, PoolKey, Sought
+from session_pool.orphans import Orphans
+from session_pool.space import Done, Put
 from tests.pool.house import COLD, House, conserve, distant_store, house, kill, outcome
 from tests.stores.awaiting import AwaitingStore
 
@@ -380,3 +382,35 @@ async def test_b12_each_of_two_searches_takes_what_the_other_does_not() -> None:
         await asyncio.sleep(SEARCHED_S)
         home.emu.clear_faults()
         assert home.emu.audit().sessions_deleted == 0
+
+
+async def test_b12_two_searches_that_find_the_same_session_at_once_do_not_both_act() -> None:
+    policy = AgentPolicy(min_idle=1)
+    async with two(policy=policy, create_latency_s=1.0, exact=False) as (home, other, _):
+        await home.pool.ready(60)
+        key, store = key_of(home), home.pool._works.store
+        lost, began = [], home.pool._works.clock()
+        for name in ("one", "another"):
+            put = Put(
+                key, name, f"{name} op", "unsettled", facts=Facts(sought=Sought(until_s=60.0)),
+                deadline_in_s=1000.0,
+            )  # fmt: skip
+            answer = await store.put(put)
+            assert isinstance(answer, Done)
+            assert answer.entry is not None
+            lost.append(answer.entry)
+        rid = await made_elsewhere(home)
+        pools = (home.pool, other)
+        desks = [pool._desk(home.emu.agent_rid) for pool in pools]
+        desks[0].stranger = True  # so that one has a use for whatever it finds, and the other none
+        ahead_s = lost[0].since - began
+        searches = [
+            Orphans(pool._works, sole_owner=True).search(desk, [entry], ahead_s)
+            for pool, desk, entry in zip(pools, desks, lost, strict=True)
+        ]
+        await asyncio.gather(*searches)
+        known = bool(await store.find(key, rid=rid))
+        assert known <= home.emu.is_alive(rid), "adopted by one, and deleted by the other"
+        desks[0].stranger = False
+        for entry in await store.find(key, states=("unsettled",)):
+            await store.put(Put(key, entry.id, f"{entry.id} end", None, version=entry.version))
