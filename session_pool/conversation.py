@@ -16,7 +16,7 @@ from session_pool.desk import Desk
 from session_pool.errors import ConfigError, SessionGone
 from session_pool.lease import NO_TIMEOUT, Lease
 from session_pool.model import Exchange
-from session_pool.patience import seconds
+from session_pool.patience import seconds_or_none
 
 Key = str | tuple[str, ...]
 Context = Literal["kept", "new", "lost"]
@@ -130,7 +130,7 @@ class Conversation:
 
         Cancelling it loses nothing; the next turn waits until the exchange is known to be over.
         """
-        timeout = _checked(timeout)
+        timeout = seconds_or_none(timeout, "timeout", NO_TIMEOUT, more_than_0=True)
         async with await self._pool.of_conversation(self._desk, self._key, timeout) as lease:
             replaced = 0
             while True:
@@ -160,7 +160,7 @@ class Conversation:
         Use it as `async with talk.stream(text) as stream: async for piece in stream: ...`; then
         `stream.reply` is the whole.
         """
-        timeout = _checked(timeout)
+        timeout = seconds_or_none(timeout, "timeout", NO_TIMEOUT, more_than_0=True)
         async with await self._pool.of_conversation(self._desk, self._key, timeout) as lease:
             stream = ReplyStream(lease, text, timeout, parameter_inputs)
             try:
@@ -248,10 +248,6 @@ class ReplyStream:
                     continue
                 if pieces.exchange is not None:
                     self._reply = _reply(lease, pieces.exchange, context)
-
-
-def _checked(timeout: float | None) -> float | None:
-    return None if timeout is None else seconds(timeout, "timeout", NO_TIMEOUT, more_than_0=True)
 
 
 def _context(lease: Lease) -> Context:

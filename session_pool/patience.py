@@ -40,6 +40,13 @@ def seconds(given: object, name: str, hint: str = "", *, more_than_0: bool = Fal
     return value
 
 
+def seconds_or_none(
+    given: object, name: str, hint: str, *, more_than_0: bool = False
+) -> float | None:
+    """`seconds`, where None has a meaning of its own, which the hint tells."""
+    return None if given is None else seconds(given, name, hint, more_than_0=more_than_0)
+
+
 def whole(given: object, name: str) -> int:
     """A number of things.
 

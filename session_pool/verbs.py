@@ -12,7 +12,10 @@ from session_pool.desk import Desk
 from session_pool.door import Door
 from session_pool.errors import ConfigError
 from session_pool.operating import Operator
-from session_pool.patience import seconds
+from session_pool.patience import seconds_or_none
+
+FOR_EVER = "None waits for ever"
+"""Said with a timeout that cannot be meant."""
 
 
 class Verbs:
@@ -41,7 +44,7 @@ class Verbs:
             StoreUnavailable: the store was away until then.
         """
         self._door.check()
-        await self._operator.ready(_checked(timeout))
+        await self._operator.ready(seconds_or_none(timeout, "timeout", FOR_EVER))
 
     async def warm(self, agent: str, n: int, timeout: float | None = None) -> None:
         """Have at least `n` sessions ready now, once; afterwards the policy's `min_idle` holds.
@@ -67,7 +70,7 @@ class Verbs:
                 f"n: {n} is more than the policy's max_idle ({desk.terms.max_idle}); what is above "
                 "that would be retired at once"
             )
-        await self._operator.warm(desk, n, _checked(timeout))
+        await self._operator.warm(desk, n, seconds_or_none(timeout, "timeout", FOR_EVER))
 
     async def pause(self, agent: str) -> None:
         """Hand out and create nothing of an agent, in any process, until it is resumed.
@@ -129,7 +132,3 @@ class Verbs:
         """
         self._door.check()
         await self._operator.evict(rid, force=force)
-
-
-def _checked(timeout: float | None) -> float | None:
-    return None if timeout is None else seconds(timeout, "timeout", "None waits for ever")

@@ -81,8 +81,7 @@ class Works(Bells):
         watchers: bells of those who want to hear of every change, however small, and of a store
             that is away.
         door: the pool's, once it hands out.
-        prefix, numbers: what the ids of requests are made of (`next_id`).
-        names: ids that are used within this process only, at half the price.
+        names: ids that are used within this process only, at half the price of `next_id`.
     """
 
     # What each hit reads has a slot of its own; the rest is too much for a shared dictionary.
@@ -109,8 +108,8 @@ class Works(Bells):
         self.on_change: Callable[[PoolKey, Counts, float | None], None] = lambda *_: None
         self.limits = Limits(self.loop)
         self._away_since = 0.0
-        self.prefix = f"{self.holder}-"
-        self.numbers = count(1)
+        self._prefix = f"{self.holder}-"
+        self._numbers = count(1)
         self.names = NAMES
         self._secret = secrets.token_bytes(16)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -123,7 +122,7 @@ class Works(Bells):
 
     def next_id(self) -> str:
         """A request id that no other process makes."""
-        return f"{self.prefix}{next(self.numbers)}"
+        return f"{self._prefix}{next(self._numbers)}"
 
     def hidden(self, text: str) -> str:
         """A short keyed hash: the same text looks the same within this pool, and says no more."""

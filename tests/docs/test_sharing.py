@@ -119,7 +119,8 @@ async def test_of_two_terminals_one_is_killed_and_its_session_is_handed_to_nobod
         there = {
             "FOUNDRY_HOSTNAME": emu.url,
             "FOUNDRY_TOKEN": emu.token,
-            "SESSION_POOL__DEFAULTS__LEASE_TTL_S": "1",
+            # Long enough for who is alive to renew it beside a disk that is busy with other tests.
+            "SESSION_POOL__DEFAULTS__LEASE_TTL_S": "3",
             "SESSION_POOL__DEFAULTS__EXCHANGE_TIMEOUT_S": "5",
         }
         run = f"exec {LEASE}"

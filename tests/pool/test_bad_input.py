@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,9 @@ from session_pool import (
     Agent,
     AgentPolicy,
     AgentUnavailable,
-    AlreadyHeld,
     AuthError,
     ClientCredentials,
     ConfigError,
-    PoolClosed,
-    RemoteRejected,
     RequestLimits,
     SecretFile,
     SessionPool,
@@ -27,20 +23,13 @@ from session_pool import (
     StaticToken,
 )
 from session_pool.emulator import AGENT_RID, AgentSetup, Emulator
-from tests.pool.house import COLD, House, conserve, house
+from tests.pool.house import COLD, conserve, house
+from tests.pool.refusing import nothing_lost, refused
 
 SESSION_RID = AGENT_RID.replace(".agent.", ".session.")
+
+
 URL = "https://stack.example.com"
-
-
-def refused(make: Callable[[], object], *words: str) -> None:
-    """It is refused at once, as a ConfigError and ValueError, in one line with these words."""
-    with pytest.raises(ConfigError) as caught:
-        make()
-    assert isinstance(caught.value, ValueError)
-    assert not caught.value.retryable
-    for word in words:
-        assert word in str(caught.value), str(caught.value)
 
 
 # ------------------------------------------------------------------------------ agents
@@ -73,7 +62,7 @@ async def test_an_agent_that_is_not_one_at_the_acquire(agent: str) -> None:
             lambda: home.pool.stats(agent),
         ):
             refused(use, "agent")
-        _nothing_lost(home)
+        nothing_lost(home)
 
 
 def test_agents_must_be_agents() -> None:
@@ -218,7 +207,7 @@ async def test_a_token_file_that_is_not_there_or_is_empty(
         assert isinstance(caught.value, AuthError | ConfigError)
         assert word in str(caught.value)
         assert str(path) in str(caught.value)
-        _nothing_lost(home)
+        nothing_lost(home)
         path.write_text(home.emu.token)  # and once it is there, it works
         await asyncio.sleep(31)
         await (await home.lease(timeout=30)).release()
@@ -271,7 +260,7 @@ async def test_the_wrong_preview_is_told_and_permanent() -> None:
         with pytest.raises(AgentUnavailable, match="preview") as caught:
             await home.lease()
         assert caught.value.error_name == "ApiFeaturePreviewUsageOnly"
-        _nothing_lost(home)
+        nothing_lost(home)
 
 
 @pytest.mark.looptime
@@ -280,7 +269,7 @@ async def test_an_agent_without_a_published_version() -> None:
         home.emu.unpublish(AGENT_RID)
         with pytest.raises(AgentUnavailable, match=r"NoPublishedAgentVersion.*publish"):
             await home.lease()
-        _nothing_lost(home)
+        nothing_lost(home)
 
 
 @pytest.mark.looptime
@@ -301,122 +290,4 @@ async def test_a_version_that_is_none_or_not_there() -> None:
         refused(lambda: home.pool.acquire(AGENT_RID, agent_version="v2"), "agent_version")
         with pytest.raises(AgentUnavailable, match="AgentVersionNotFound"):
             await home.pool.acquire(AGENT_RID, agent_version="9.9")
-        _nothing_lost(home)
-
-
-# ------------------------------------------------------------------------------ the calls
-
-
-@pytest.mark.looptime
-@pytest.mark.parametrize("key", ["", (), ("a", ""), 7, ["a"], ("a", 1), "a\x1fb", b"a"])
-async def test_a_conversation_key_that_is_none(key: Any) -> None:
-    async with house() as home:
-        refused(lambda: home.pool.conversation(home.agent, key), "conversation", "key")
-        refused(lambda: home.pool.acquire(home.agent, conversation=key), "conversation", "key")
-        _nothing_lost(home)
-
-
-@pytest.mark.looptime
-@pytest.mark.parametrize(
-    ("wish", "word"),
-    [
-        ({"timeout": -1}, "timeout"),
-        ({"min_remaining_s": -1}, "min_remaining_s"),
-        ({"min_remaining_s": float("nan")}, "min_remaining_s"),
-        ({"min_remaining_s": float("inf")}, "min_remaining_s"),
-        ({"agent_version": "1"}, "agent_version"),
-        ({"agent_version": ""}, "agent_version"),
-        ({"timeout": float("nan")}, "timeout"),
-    ],
-)
-async def test_a_wish_that_cannot_be_meant(wish: dict[str, Any], word: str) -> None:
-    async with house() as home:
-        refused(lambda: home.pool.acquire(home.agent, **wish), word)
-        _nothing_lost(home)
-
-
-@pytest.mark.looptime
-async def test_what_cannot_be_said() -> None:
-    async with house() as home:
-        lease = await home.lease(conversation="a")
-        nothing: Any = None
-        uses: list[tuple[str, Callable[[], Awaitable[object]]]] = [
-            ("text", lambda: lease.blocking_continue(nothing)),
-            ("timeout", lambda: lease.blocking_continue("x", timeout=-1)),
-            ("timeout must be more than 0", lambda: lease.blocking_continue("x", timeout=0)),
-            ("exchanges", lambda: lease.touch(-1)),
-            ("cancel", lease.cancel),
-        ]
-        for word, use in uses:
-            with pytest.raises(ConfigError, match=word):
-                await use()
-        refused(lambda: lease.streaming_continue(nothing), "text")
-        refused(lambda: lease.streaming_continue("x", timeout=-1), "timeout")
-        stream = lease.streaming_continue("x [[a]]")
-        await anext(stream)
-        with pytest.raises(ConfigError, match="one exchange at a time"):
-            await lease.blocking_continue("y [[a]]")
-        assert [piece async for piece in stream]
-        await lease.release()
-        assert home.stats.parked == 1
-        for never in (-1, 0):
-            with pytest.raises(ConfigError, match="timeout"):
-                await home.ask("a", timeout=never)
-        assert (home.stats.parked, home.stats.leased) == (1, 0)
-
-
-@pytest.mark.looptime
-async def test_a_bare_parameter_is_told_how_it_is_written() -> None:
-    async with house() as home:
-        with pytest.raises(RemoteRejected, match=r"parameter_inputs must .*\"type\""):
-            await home.ask("a", parameter_inputs={"colour": "red"})
-
-
-@pytest.mark.looptime
-async def test_acquire_after_close_and_before_open() -> None:
-    async with Emulator() as emu:
-        pool = SessionPool(url=emu.url, token=emu.token)
-        for use in (
-            lambda: pool.acquire(AGENT_RID),
-            lambda: pool.conversation(AGENT_RID, "a"),
-            lambda: pool.stats(),
-        ):
-            with pytest.raises(PoolClosed, match="not open"):
-                use()
-        await pool.open()
-        await pool.aclose()
-        for use in (
-            lambda: pool.acquire(AGENT_RID),
-            lambda: pool.conversation(AGENT_RID, "a"),
-        ):
-            with pytest.raises(PoolClosed, match="closed"):
-                use()
-        with pytest.raises(PoolClosed):
-            await pool.ready(1)
-
-
-@pytest.mark.looptime
-async def test_a_handle_kept_past_the_close_is_told() -> None:
-    async with house() as home:
-        talk = home.pool.conversation(home.agent, "a")
-        asking = home.pool.acquire(home.agent)
-        await home.pool.aclose()
-        with pytest.raises(PoolClosed):
-            await talk.ask("x")
-        with pytest.raises(PoolClosed):
-            await asking
-
-
-@pytest.mark.looptime
-async def test_a_conversation_acquired_twice_by_one_task() -> None:
-    async with house() as home:
-        lease = await home.lease(conversation="a")
-        with pytest.raises(AlreadyHeld, match="already"):
-            await home.lease(conversation="a")
-        await lease.release()
-        assert (home.stats.parked, home.stats.waiting) == (1, 0)
-
-
-def _nothing_lost(home: House) -> None:
-    stats = home.stats
-    assert (stats.leased, stats.waiting, stats.creating) == (0, 0, 0)
+        nothing_lost(home)

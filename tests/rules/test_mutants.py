@@ -11,10 +11,11 @@ from session_pool import lineage, rules, verdicts
 from session_pool.model import Entry, Facts, PoolKey, State, Terms
 from session_pool.rules import Ending
 from session_pool.space import Done, Guard, NotDone, Note, Put
+from tests.rules.actors import Worker
 from tests.rules.laws import LawBroken
 from tests.rules.scenes import CREATORS, SCENES
 from tests.rules.walk import Scene, walk
-from tests.rules.world import KEY, Worker, World
+from tests.rules.world import KEY, World
 
 Mutant = Callable[[pytest.MonkeyPatch], None]
 MUTANTS: Final[dict[str, tuple[Mutant, dict[str, Scene]]]] = {}

@@ -11,8 +11,9 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import NamedTuple
 
 from session_pool.rules import Ending
+from tests.rules.actors import Worker
 from tests.rules.laws import LawBroken, before, state_laws, step_laws
-from tests.rules.world import Worker, World
+from tests.rules.world import World
 
 Step = tuple[str, ...]
 

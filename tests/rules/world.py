@@ -7,17 +7,14 @@ clock that a test moves. What must always hold is in `laws`; the walk over all o
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import count
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from session_pool import lineage, rules, verdicts
 from session_pool.lineage import Listed
 from session_pool.model import (
     FOREVER,
-    NO_FACTS,
     Counts,
     Entry,
     Facts,
@@ -32,8 +29,7 @@ from session_pool.policy import AgentPolicy
 from session_pool.rules import Ending
 from session_pool.space import NO_NOTE, Done, Grant, NotDone, Note, Put, Ticket, Want
 from session_pool.stores.memory import MemoryStore
-
-T = TypeVar("T")
+from tests.rules.actors import BORN, Creation, Remote, Worker, at_once
 
 KEY: Final = PoolKey("stack.example.com", "default", "ri.aip-agents..agent.1")
 TTL_S: Final = 10.0
@@ -42,98 +38,11 @@ TICK_S: Final = 12.0
 EFFECT_S: Final = 4.0
 """How long after a creation is given up for lost it may still take effect."""
 LIFETIME_S: Final = 1000.0
-BORN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 TERMS: Final[Terms] = AgentPolicy(
-    min_idle=0,
-    max_leased=3,
-    max_creating=2,
-    min_remaining_s=30.0,
-    doubt_s=5.0,
-    refresh_ahead_s=60.0,
-    settle_s=5.0,
-    exchange_timeout_s=600.0,
-    lease_ttl_s=TTL_S,
-).terms()
-
-
-def at_once(work: Coroutine[Any, Any, T]) -> T:
-    """The answer of a coroutine that never waits."""
-    try:
-        work.send(None)
-    except StopIteration as stop:
-        answer: T = stop.value
-        return answer
-    raise AssertionError("it waits")
-
-
-@dataclass
-class Remote:
-    """A session as it really is.
-
-    Attributes:
-        owners: who has said something in it.
-        messages: complete ones; two for each exchange.
-        speaking: exchanges under way now.
-    """
-
-    session: Session
-    alive: bool = True
-    owners: set[str] = field(default_factory=set)
-    messages: int = 0
-    speaking: int = 0
-
-    def seen(self) -> Session:
-        """The session as a GET shows it."""
-        updated = BORN + timedelta(seconds=self.messages)
-        return replace(self.session, message_count=self.messages, updated_time=updated)
-
-
-@dataclass
-class Creation:
-    """A creation that its creator is at.
-
-    Attributes:
-        id: of its entry.
-        until: when its creator fences itself; it sends nothing any more then.
-        rid: of the session it made, once it was sent; its creator does not know that yet.
-    """
-
-    id: str
-    until: float
-    rid: str = ""
-
-
-@dataclass
-class Worker:
-    """A process that acquires, speaks, and gives back, or stops anywhere.
-
-    Attributes:
-        conversation: for which it works; None: a new caller each time.
-        grant: what it holds, as it was told; `until` is when it fences itself.
-        request: under which it stands in line.
-        sent: its exchange is under way, as far as it knows.
-        batch: how often there had been a recycle when it got its session.
-    """
-
-    name: str
-    conversation: str | None
-    grant: Grant | None = None
-    facts: Facts = NO_FACTS
-    until: float = 0.0
-    request: str = ""
-    sent: bool = False
-    used: bool = False
-    seen: bool = False
-    batch: int = 0
-
-    @property
-    def owner(self) -> str:
-        """In whose name it speaks."""
-        if self.conversation is not None:
-            return self.conversation
-        assert self.grant is not None
-        return self.grant.entry.lease
+    min_idle=0, max_leased=3, max_creating=2, min_remaining_s=30.0, doubt_s=5.0,
+    refresh_ahead_s=60.0, settle_s=5.0, exchange_timeout_s=600.0, lease_ttl_s=TTL_S,
+).terms()  # fmt: skip
 
 
 class World:
