@@ -21,14 +21,15 @@ from tests.benchmarks import (
     g15_sqlite,
     g18,
     peers,
+    steps,
 )
 from tests.benchmarks.__main__ import ALL, main
 from tests.benchmarks.figures import WIDTH, Result, heading, summary, table
 
 
-def printed(result: Result) -> str:
+def printed(result: Result, *, goals: bool = True) -> str:
     """The table, once its shape is seen to be right."""
-    assert result.goals
+    assert bool(result.goals) is goals
     assert result.rows[0].who in ("session_pool", g18.USED)
     assert all(len(row.cells) == len(result.columns) for row in result.rows)
     text = table(result)
@@ -133,6 +134,13 @@ def test_g18_no_driver_is_imported_before_it_is_needed() -> None:
     printed(result)
     assert result.figures["over_floor"] > 0
     assert result.figures["early"] == 0
+
+
+def test_steps_of_a_cycle_and_of_a_turn_are_counted_and_are_the_same_again() -> None:
+    first, again = steps.run(many=64), steps.run(many=64)
+    printed(first, goals=False)
+    assert 0 < first.figures["cycle"] < first.figures["turn"]
+    assert first.figures["cycle"] == again.figures["cycle"]
 
 
 def test_a_name_that_there_is_not_is_refused_with_those_that_there_are(
